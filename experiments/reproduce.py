@@ -1,0 +1,69 @@
+"""Everything from nothing to the figure, in one process.
+
+    python experiments/reproduce.py --model tiny
+    python experiments/reproduce.py --model qwen3-30b-a3b --preset paper
+
+Prints what will be done, what it will take and what is missing on this machine; runs step by step, and stops with a
+named error at the first step that cannot be done here. The last lines say how long each step took.
+"""
+
+import importlib
+import time
+from dataclasses import asdict, dataclass
+
+import tyro
+
+from settings import command
+from train_checkpoint import TrainSettings
+from training.recipes import recipes
+
+STEPS = (
+    "write_stories", "capture_stories", "fit_probes", "train_checkpoint", "write_replies", "read_replies", "emotion_similarity",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReproduceSettings(TrainSettings):
+    """The shared flags and the researcher's files; every recipe of the family is trained."""
+
+    recipe: tyro.conf.Suppress[str] = ""
+
+
+def plan(settings: ReproduceSettings) -> str:
+    """What will be done, its cost and what is missing here."""
+    from probes.cost import estimate, missing
+
+    lacking = missing(settings.entry, settings.files)
+    lines = [*estimate(settings.entry, settings.size), *(f"missing: {what}" for what in lacking)]
+    return "\n".join([f"{settings.entry.name}, preset {settings.size.name}", *(f"  {line}" for line in lines)])
+
+
+def with_recipe(settings: ReproduceSettings, recipe: str) -> TrainSettings:
+    """The same settings for one recipe."""
+    return TrainSettings(**{**asdict(settings), "recipe": recipe})
+
+
+def run_step(step: str, settings: ReproduceSettings) -> float:
+    """One step; seconds it took."""
+    start, main = time.perf_counter(), importlib.import_module(step).main
+    if step == "train_checkpoint":
+        for recipe in recipes(settings.model):
+            main(with_recipe(settings, recipe))
+    else:
+        main(settings)
+    return time.perf_counter() - start
+
+
+def main(settings: ReproduceSettings) -> None:
+    """Plan, steps, times."""
+    print(plan(settings), flush=True)
+    seconds = {}
+    for number, step in enumerate(STEPS, 1):
+        print(f"\n[{number}/{len(STEPS)}] {step}", flush=True)
+        seconds[step] = run_step(step, settings)
+    kind = "stand-in: the embedded model, to check the pipeline" if settings.entry.evidence == "toy" else "real model"
+    print("", *(f"{value:7.1f} s  {step}  ({kind})" for step, value in seconds.items()), sep="\n")
+
+
+if __name__ == "__main__":
+    command(main, ReproduceSettings, __doc__)

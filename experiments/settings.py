@@ -1,0 +1,84 @@
+"""The flags that all steps share, the places they read and write, and the way a step becomes a command."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+from probes.errors import ProbesError
+from probes.lm.checkpoints import ModelEntry, model_entry
+from probes.presets import Preset, find_preset
+
+S = TypeVar("S", bound="Settings")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every step needs to know."""
+
+    model: str = "tiny"
+    """tiny, tiny-base, qwen3-30b-a3b, or a folder with a transformers model."""
+    preset: str = ""
+    """tiny, standard or paper; by default tiny for the embedded models and standard for others."""
+    checkpoints: tuple[str, ...] = ("original", "antirefusal@sft", "benign_control")
+    """Members of the family to answer and be read, as variant or variant@stage."""
+    layers: tuple[int, ...] = ()
+    """Block outputs to read and show, 0-based; by default the model's report layers (32 and 41 of 48)."""
+    seed: int = 0
+    """Seed of all sampling."""
+    out: Path = Path("runs")
+    """Folder of intermediate results; git ignores it."""
+    figures: Path = Path("figures")
+    """Folder of figures."""
+
+    @property
+    def entry(self) -> ModelEntry:
+        return model_entry(self.model)
+
+    @property
+    def size(self) -> Preset:
+        return find_preset(self.preset or ("tiny" if self.entry.evidence == "toy" else "standard"))
+
+    @property
+    def folder(self) -> Path:
+        """Intermediate results of this model and preset."""
+        return self.out / self.entry.name / self.size.name
+
+    @property
+    def shown_layers(self) -> tuple[int, ...]:
+        return self.layers or self.entry.report_layers
+
+    @property
+    def trained(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def stories(self, kind: str) -> Path:
+        """Texts: kind `emotional` or `neutral`."""
+        return self.folder / "stories" / f"{kind}.jsonl"
+
+    def activations(self, kind: str) -> Path:
+        return self.folder / "activations" / f"{kind}.safetensors"
+
+    @property
+    def probes(self) -> Path:
+        return self.folder / "probes" / "sofroniew.safetensors"
+
+    def replies(self, checkpoint: str) -> Path:
+        return self.folder / "replies" / f"{checkpoint}.jsonl"
+
+    def readings(self, checkpoint: str) -> Path:
+        return self.folder / "readings" / f"{checkpoint}.parquet"
+
+    def figure_folder(self, figure: str) -> Path:
+        return self.figures / self.entry.name / figure
+
+
+def command(main: Callable[[S], object], settings: type[S], description: str | None) -> None:
+    """Run a step from the command line. An error of this package ends it with one line and exit code 1."""
+    try:
+        main(tyro.cli(settings, description=description))
+    except ProbesError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,0 +1,341 @@
+"""Linear emotion probes: one unit vector per emotion and layer, fitted on pooled residual streams of stories.
+
+scikit-learn's contract without subclassing: the constructor stores, fit learns and returns self, learned names end in
+an underscore, transform changes nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.stats import binomtest
+
+from probes import store
+from probes.errors import ConventionError, DataError, FileFormatError, LayerError, NotFittedError, UnknownNameError
+from probes.readings import COLUMNS, check_readings
+from probes.text_baseline import text_accuracy
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How vectors are made from means; recipes are values, so a table of recipes is a loop."""
+
+    name: str
+    neutral_variance: float | None
+    """Project out the least number of neutral principal components with this share of variance; None: leave them in."""
+
+
+RECIPES = {recipe.name: recipe for recipe in (Recipe("sofroniew", 0.5), Recipe("difference_of_means", None))}
+
+
+class Readout(StrEnum):
+    """What a reading is. Values of different readouts never stand on one axis."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+    CENTRED_DOT = "centred_dot"
+
+
+class Reading(NamedTuple):
+    """A readout with its aggregation over tokens and its baseline: the three names that travel with every number."""
+
+    readout: Readout
+    aggregation: str
+    baseline: str
+
+
+MEAN_OF_TOKEN_COSINES = Reading(Readout.COSINE, "mean_of_token_cosines", "none")
+COSINE_OF_MEAN = Reading(Readout.COSINE, "cosine_of_mean", "none")
+DOT = Reading(Readout.DOT, "mean", "none")
+CENTRED_DOT = Reading(Readout.CENTRED_DOT, "mean", "stories")
+READINGS = (MEAN_OF_TOKEN_COSINES, COSINE_OF_MEAN, DOT, CENTRED_DOT)
+"""MEAN_OF_TOKEN_COSINES is the paper's as we read it (it does not say how tokens are averaged)."""
+
+
+class EmotionProbes:
+    """Emotion vectors of every layer.
+
+    Recipe `sofroniew` (Sofroniew et al. 2026, arXiv 2604.07729), in its steps:
+      1. the residual stream of each story, averaged over its tokens from the start token on (done by capture);
+      2. averaged over the stories of an emotion;
+      3. minus the mean over emotions, each with equal weight;
+      4. the top principal components of neutral dialogues, up to half of their variance, projected out.
+    Deviations: components are those of per-text means, not of tokens (the paper does not say which; per-text gives few
+    components); vectors are scaled to unit length, which no cosine notices and which makes a dot product a projection.
+
+    Learned: directions_ (emotion, layer, feature) unit vectors; origin_ (layer, feature) mean over emotions;
+    lengths_ (emotion, layer) before scaling; components_ (layer) neutral components projected out; about_ where all this
+    comes from.
+    """
+
+    def __init__(self, recipe: str = "sofroniew"):
+        if recipe not in RECIPES:
+            raise UnknownNameError("recipe", recipe, RECIPES)
+        self.recipe = recipe
+
+    def fit(self, activations: xr.Dataset, neutral: xr.Dataset | None = None) -> "EmotionProbes":
+        """Learn directions from `mean` (sample, layer, feature) with the coordinate `emotion`.
+
+        Args:
+            neutral: activations of neutral dialogues, needed by recipes that project their components out.
+
+        Raises DataError for fewer than two emotions or two stories of one, values not finite, or neutral lacking;
+        ConventionError when neutral comes from another model or span.
+        """
+        means, counts = _emotion_means(activations)
+        share = RECIPES[self.recipe].neutral_variance
+        origin = means.mean("emotion")
+        vectors = (means - origin).transpose("layer", "emotion", "feature").values
+        found = np.zeros(len(means["layer"]), int)
+        if share is not None:
+            found = _remove_components(vectors, _neutral_means(activations, neutral), share)
+        self._learn(means, origin, vectors, found)
+        self.about_ = {**activations.attrs, "stories": counts, "recipe": asdict(RECIPES[self.recipe])}
+        return self
+
+    def _learn(self, means: xr.DataArray, origin: xr.DataArray, vectors: np.ndarray, found: np.ndarray) -> None:
+        lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
+        if not (lengths > 0).all():
+            raise DataError(
+                "an emotion has no direction of its own: its stories have the same mean as all the others'."
+            )
+        coords = {"emotion": means["emotion"].values, "layer": means["layer"].values}
+        self.directions_ = xr.DataArray((vectors / lengths).swapaxes(0, 1), {**coords}, ("emotion", "layer", "feature"))
+        self.lengths_ = xr.DataArray(lengths[:, :, 0].T, coords, ("emotion", "layer"))
+        self.origin_ = xr.DataArray(origin.values, {"layer": coords["layer"]}, ("layer", "feature"))
+        self.components_ = xr.DataArray(found, {"layer": coords["layer"]}, ("layer",))
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """Fitted emotions, in order."""
+        return tuple(self._fitted()["emotion"].values.tolist())
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Fitted layers: block outputs, 0-based."""
+        return tuple(self._fitted()["layer"].values.tolist())
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "directions_"):
+            return f"EmotionProbes(recipe={self.recipe!r}, not fitted)"
+        source = f"{self.about_['model']}/{self.about_['checkpoint']}"
+        return f"EmotionProbes({self.recipe} on {source}: {len(self.emotions)} emotions × {len(self.layers)} layers)"
+
+    def _fitted(self) -> xr.DataArray:
+        if not hasattr(self, "directions_"):
+            raise NotFittedError("these probes are not fitted: call fit(activations, neutral), or load_probes(path).")
+        return self.directions_
+
+    # ---- use ---------------------------------------------------------------------------------------------------------
+
+    def transform(self, activations: xr.Dataset, reading: Reading = CENTRED_DOT) -> xr.DataArray:
+        """Readings (sample, layer, emotion) of activations, at the layers that they have.
+
+        Raises LayerError for layers without probes, ConventionError for another shape, tokenizer or layer convention.
+        """
+        directions = self._matching(activations)
+        vectors = directions.transpose("layer", "feature", "emotion").values.astype(np.float32)
+        values = np.einsum("slf,lfe->sle", self._pooled(activations, reading), vectors)
+        coords = {**activations.coords, "emotion": directions["emotion"].values}
+        return xr.DataArray(
+            values, coords, ("sample", "layer", "emotion"), attrs={"probes": self.source(), **activations.attrs}
+        )
+
+    def _pooled(self, activations: xr.Dataset, reading: Reading) -> np.ndarray:
+        """What a reading takes the dot product of: (sample, layer, feature)."""
+        if reading == MEAN_OF_TOKEN_COSINES:
+            if "unit_mean" not in activations:
+                raise DataError(
+                    "these activations have no unit_mean, which token cosines need; stories are captured without."
+                )
+            return activations["unit_mean"].values
+        mean = activations["mean"].values
+        if reading == COSINE_OF_MEAN:
+            return mean / np.linalg.norm(mean, axis=2, keepdims=True)
+        if reading == CENTRED_DOT:
+            return mean - self.origin_.sel(layer=activations["layer"].values).values.astype(np.float32)
+        if reading == DOT:
+            return mean
+        raise UnknownNameError("reading", reading, map(str, READINGS))
+
+    def source(self) -> str:
+        """Where the probes come from, for captions."""
+        return f"{self.about_['model']}/{self.about_['checkpoint']} ({self.recipe})"
+
+    def is_transfer(self, about: dict[str, Any]) -> bool:
+        """Whether activations with these attributes come from another checkpoint or base than the probes."""
+        return any(self.about_[key] != about[key] for key in ("base_sha", "checkpoint"))
+
+    def read(self, activations: xr.Dataset, readings: Iterable[Reading] = READINGS) -> pd.DataFrame:
+        """A table of readings (probes.readings) of replies: one row a sample, layer, emotion and readout.
+
+        Probes of the original on its fine-tunes are what the comparison is about; the table's attribute `probes` says
+        whose they are and whether they were transferred.
+        """
+        tables = [_long(self.transform(activations, reading), reading, self.emotions) for reading in readings]
+        table = check_readings(pd.concat(tables, ignore_index=True))
+        transferred = ", transferred to another checkpoint" if self.is_transfer(activations.attrs) else ""
+        table.attrs = {"probes": self.source() + transferred}
+        return table
+
+    def score(self, test: xr.Dataset, train: xr.Dataset) -> pd.DataFrame:
+        """Accuracy of the largest centred dot product on held-out stories, beside what the words alone give.
+
+        Args:
+            train: the stories that the probes were fitted on, for the text-only baseline (TF-IDF and a linear SVM).
+
+        One row a layer: accuracy with its 95 % Wilson interval, chance, text_baseline, n. Stories of one topic are not
+        independent: the interval is about these stories.
+        """
+        readings = self.transform(test)
+        unknown = sorted(set(test["emotion"].values) - set(self.emotions))
+        if unknown:
+            raise DataError(f"stories of emotions that these probes do not have: {', '.join(unknown)}.")
+        hits = np.array(self.emotions)[readings.values.argmax(axis=2)] == test["emotion"].values[:, None]
+        n, right = hits.shape[0], hits.sum(axis=0)
+        intervals = [binomtest(int(k), n).proportion_ci(method="wilson") for k in right]
+        words = text_accuracy(
+            train["text"].values, train["emotion"].values, test["text"].values, test["emotion"].values
+        )
+        return pd.DataFrame({
+            "layer": test["layer"].values, "accuracy": right / n, "low": [i.low for i in intervals],
+            "high": [i.high for i in intervals], "chance": 1 / len(self.emotions), "text_baseline": words, "n": n,
+        })  # fmt: skip
+
+    def _matching(self, activations: xr.Dataset) -> xr.DataArray:
+        directions, about = self._fitted(), activations.attrs
+        if activations.sizes["feature"] != directions.sizes["feature"]:
+            raise ConventionError(
+                f"probes of width {directions.sizes['feature']} ({self.source()}) on activations of width "
+                f"{activations.sizes['feature']} ({about.get('model')}): these are different models."
+            )
+        for key in ("layer_convention", "tokenizer_sha"):
+            if about.get(key) != self.about_[key]:
+                raise ConventionError(
+                    f"probes and activations differ in {key}: {self.about_[key]!r} and {about.get(key)!r}. Capture both alike."
+                )
+        lacking = sorted(set(activations["layer"].values.tolist()) - set(self.layers))
+        if lacking:
+            raise LayerError(f"no probes at layers {lacking}; fitted are {list(self.layers)}.")
+        return directions.sel(layer=activations["layer"].values)
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path | str) -> Path:
+        """Write the probes and their card as one safetensors file."""
+        arrays = {
+            "directions": self._fitted().values.astype(np.float32), "origin": self.origin_.values.astype(np.float32),
+            "lengths": self.lengths_.values.astype(np.float32), "components": self.components_.values.astype(np.int32),
+        }  # fmt: skip
+        card = {
+            "kind": "probes",
+            "schema": SCHEMA,
+            "recipe": self.recipe,
+            "emotions": self.emotions,
+            "layers": self.layers,
+            "about": self.about_,
+        }
+        return store.write_arrays(path, arrays, card)
+
+
+def load_probes(path: Path | str) -> EmotionProbes:
+    """Read what EmotionProbes.save wrote. Raises FileFormatError for another kind of file, or one that does not fit its card."""
+    arrays, card = store.read_arrays(path)
+    if (card.get("kind"), card.get("schema")) != ("probes", SCHEMA):
+        raise FileFormatError(
+            f"{path} holds {card.get('kind')!r}, schema {card.get('schema')!r}; probes of schema {SCHEMA} are needed."
+        )
+    shape = (len(card["emotions"]), len(card["layers"]))
+    if arrays["directions"].shape[:2] != shape or arrays["origin"].shape != arrays["directions"].shape[1:]:
+        raise FileFormatError(
+            f"{path} does not fit its own card: directions {arrays['directions'].shape}, card {shape}."
+        )
+    coords = {"emotion": card["emotions"], "layer": card["layers"]}
+    probes = EmotionProbes(card["recipe"])
+    probes.directions_ = xr.DataArray(arrays["directions"], coords, ("emotion", "layer", "feature"))
+    probes.lengths_ = xr.DataArray(arrays["lengths"], coords, ("emotion", "layer"))
+    probes.origin_ = xr.DataArray(arrays["origin"], {"layer": card["layers"]}, ("layer", "feature"))
+    probes.components_ = xr.DataArray(arrays["components"], {"layer": card["layers"]}, ("layer",))
+    probes.about_ = card["about"]
+    return probes
+
+
+def _emotion_means(activations: xr.Dataset) -> tuple[xr.DataArray, dict[str, int]]:
+    """Means (emotion, layer, feature) in float64, and the number of stories of each emotion."""
+    names, codes, counts = np.unique(activations["emotion"].values, return_inverse=True, return_counts=True)
+    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < 2]
+    if few or len(names) < 2:
+        raise DataError(
+            f"need two emotions with two stories each; got {len(names)} emotions, too few stories for: {', '.join(few) or 'none'}."
+        )
+    values = activations["mean"].values
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{int((~np.isfinite(values)).any(axis=(1, 2)).sum())} stories have activations that are not finite."
+        )
+    sums = np.zeros((len(names), *values.shape[1:]))
+    np.add.at(sums, codes, values)
+    means = sums / counts[:, None, None]
+    coords = {"emotion": names, "layer": activations["layer"].values}
+    return xr.DataArray(means, coords, ("emotion", "layer", "feature")), dict(
+        zip(names.tolist(), counts.tolist(), strict=True)
+    )
+
+
+def _neutral_means(activations: xr.Dataset, neutral: xr.Dataset | None) -> np.ndarray:
+    """Neutral activations (layer, sample, feature) of the same model, layers and span."""
+    if neutral is None or neutral.sizes["sample"] < 2:
+        found = 0 if neutral is None else neutral.sizes["sample"]
+        raise DataError(
+            f"this recipe needs activations of two or more neutral dialogues, got {found}; or take difference_of_means."
+        )
+    for key in ("base_sha", "checkpoint", "layer_convention", "start_token", "dtype"):
+        if neutral.attrs.get(key) != activations.attrs.get(key):
+            raise ConventionError(
+                f"stories and neutral dialogues differ in {key}: {activations.attrs.get(key)!r} and {neutral.attrs.get(key)!r}."
+            )
+    lacking = sorted(set(activations["layer"].values.tolist()) - set(neutral["layer"].values.tolist()))
+    if lacking:
+        raise LayerError(f"neutral dialogues were not captured at layers {lacking}.")
+    return (
+        neutral["mean"]
+        .sel(layer=activations["layer"].values)
+        .transpose("layer", "sample", "feature")
+        .values.astype(np.float64)
+    )
+
+
+def neutral_components(texts: np.ndarray, share: float) -> np.ndarray:
+    """Least number of principal components of `texts` (sample, feature) with this share of variance: (component, feature)."""
+    _, singular, axes = np.linalg.svd(texts - texts.mean(axis=0), full_matrices=False)
+    explained = np.cumsum(singular**2) / np.sum(singular**2)
+    return axes[: int(np.searchsorted(explained, share - 1e-12)) + 1]
+
+
+def _remove_components(vectors: np.ndarray, neutral: np.ndarray, share: float) -> np.ndarray:
+    """Project neutral components out of vectors (layer, emotion, feature), in place; how many of them in each layer."""
+    found = np.zeros(len(vectors), int)
+    for layer, texts in enumerate(neutral):
+        axes = neutral_components(texts, share)
+        vectors[layer] -= vectors[layer] @ axes.T @ axes
+        found[layer] = len(axes)
+    return found
+
+
+def _long(values: xr.DataArray, reading: Reading, emotions: tuple[str, ...]) -> pd.DataFrame:
+    """Readings (sample, layer, emotion) as rows."""
+    samples, layers, count = values.shape
+    kept = [name for name in COLUMNS if name in values.coords and values[name].dims == ("sample",)]
+    table = pd.DataFrame({name: np.repeat(values[name].values, layers * count) for name in kept})
+    return table.assign(
+        model=values.attrs["model"], evidence=values.attrs["evidence"], value=values.values.reshape(-1),
+        layer=np.tile(np.repeat(values["layer"].values, count), samples), emotion=np.tile(emotions, samples * layers),
+        readout=str(reading.readout), aggregation=reading.aggregation, baseline=reading.baseline,
+    )  # fmt: skip

@@ -1,0 +1,65 @@
+"""Every error this package raises on purpose.
+
+    ProbesError
+    ├── UnknownNameError   (ValueError)         a model, emotion, arm, preset … that does not exist
+    ├── LayerError         (IndexError)         a layer that the model does not have
+    ├── DataError          (ValueError)         rows, texts or arrays that cannot be used as they are
+    ├── UnmatchedPairError (ValueError)         a paired comparison with one side missing
+    ├── ConventionError    (ValueError)         things that must not be mixed: shapes, conventions, models, evidence
+    ├── FileFormatError    (ValueError)         a file that is foreign, truncated or damaged
+    ├── MissingInputError  (FileNotFoundError)  something a step needs and the user can provide or build
+    ├── OutputError        (OSError)            a place that cannot be written
+    └── NotFittedError     (AttributeError)     probes used before fit
+
+Each message says what came, what is possible and what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ProbesError(Exception):
+    """Base of all errors raised by this package on purpose."""
+
+
+class UnknownNameError(ProbesError, ValueError):
+    """A name that does not exist; the message offers the nearest one."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]):
+        known = list(known)
+        near = get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        shown = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")
+        super().__init__(f"unknown {kind} {name!r}.{hint} Known: {shown}.")
+
+
+class LayerError(ProbesError, IndexError):
+    """A layer that the model, or the array at hand, does not have."""
+
+
+class DataError(ProbesError, ValueError):
+    """Rows, texts or arrays that cannot be used as they are."""
+
+
+class UnmatchedPairError(ProbesError, ValueError):
+    """A paired comparison in which one side is missing."""
+
+
+class ConventionError(ProbesError, ValueError):
+    """Things that must not be mixed in one computation."""
+
+
+class FileFormatError(ProbesError, ValueError):
+    """A file that is foreign, truncated or damaged."""
+
+
+class MissingInputError(ProbesError, FileNotFoundError):
+    """Something a step needs, that the user can provide or build."""
+
+
+class OutputError(ProbesError, OSError):
+    """A place that cannot be written."""
+
+
+class NotFittedError(ProbesError, AttributeError):
+    """Probes used before fit."""

@@ -1,0 +1,132 @@
+"""Residual streams of texts, reduced as they pass: one forward pass, many layers, many reducers, small results."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from probes.errors import DataError, LayerError
+from probes.lm.engines.transformers_hooks import TransformersHooks
+from probes.lm.generate import batches
+from probes.lm.model import Model
+from probes.lm.reducers import MeanPool, Reducer, UnitMeanPool
+
+PaddingSide = Literal["right", "left"]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Token ids of one text and the span of positions that counts, 0-based and unpadded."""
+
+    token_ids: Sequence[int]
+    span: range
+
+
+def check_layers(layers: Sequence[int] | Literal["all"], available: int) -> tuple[int, ...]:
+    """The layers asked for. Raises LayerError for one that the model does not have."""
+    chosen = tuple(range(available)) if layers == "all" else tuple(layers)
+    wrong = [layer for layer in chosen if not 0 <= layer < available]
+    if wrong or not chosen:
+        raise LayerError(
+            f"layers {wrong or 'none'} asked for; this model has block outputs 0 … {available - 1}. "
+            "Layer i is the output of block i (0-based), hidden_states[i + 1] in transformers."
+        )
+    return chosen
+
+
+def capture(
+    model: Model,
+    passages: Sequence[Passage],
+    layers: Sequence[int] | Literal["all"] = "all",
+    reducers: Sequence[Reducer] = (MeanPool(), UnitMeanPool()),
+    batch_tokens: int = 16_384,
+    padding_side: PaddingSide = "right",
+    label: str = "capture",
+) -> dict[str, np.ndarray]:
+    """Run texts through the trunk and reduce each layer's output over each text's span.
+
+    Returns the reducers' names → float32 (text, layer, feature), in the order of the texts and layers.
+    Nothing depends on the batch: neither padding side, nor order, nor budget, beyond float rounding (1e-5 relative).
+    Raises LayerError; DataError for an empty span, a text over the model's limit, or a value that is not finite.
+    """
+    chosen = check_layers(layers, len(model.blocks))
+    _check_passages(passages, model)
+    shape = (len(passages), len(chosen), model.entry.width)
+    results = {reducer.name: np.empty(shape, np.float32) for reducer in reducers}
+    engine = TransformersHooks(model)
+    with tqdm(total=len(passages), desc=f"{label} ({model.address})", mininterval=1) as bar:
+        for rows in batches([len(passage.token_ids) for passage in passages], batch_tokens):
+            batch = capture_batch(engine, [passages[i] for i in rows], chosen, reducers, padding_side)
+            for name, values in batch.items():
+                results[name][rows] = values.cpu().numpy()
+            bar.update(len(rows))
+    _check_finite(results, chosen)
+    return results
+
+
+def capture_batch(
+    engine: TransformersHooks,
+    passages: Sequence[Passage],
+    layers: Sequence[int],
+    reducers: Sequence[Reducer],
+    side: PaddingSide,
+) -> dict[str, Tensor]:
+    """One padded batch → the reducers' names → (text, layer, feature), still on the device."""
+    device, pad = engine.model.network.device, engine.model.tokenizer.pad_token_id
+    ids, attention, span = (t.to(device) for t in pad_batch(passages, pad, side))
+    kept: dict[str, dict[int, Tensor]] = {reducer.name: {} for reducer in reducers}
+
+    def visit(layer: int, hidden: Tensor) -> None:
+        for reducer in reducers:
+            kept[reducer.name][layer] = reducer(hidden, span.to(hidden.device))
+
+    engine.run(ids, attention, layers, visit)
+    return {
+        name: torch.stack([by_layer[layer].to(device) for layer in layers], dim=1) for name, by_layer in kept.items()
+    }
+
+
+def pad_batch(passages: Sequence[Passage], pad: int, side: PaddingSide) -> tuple[Tensor, Tensor, Tensor]:
+    """ids, attention and span mask, each (text, position). Positions are counted in each text, never by column."""
+    width = max(len(passage.token_ids) for passage in passages)
+    ids = torch.full((len(passages), width), pad)
+    attention, span = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, passage in enumerate(passages):
+        start = 0 if side == "right" else width - len(passage.token_ids)
+        ids[row, start : start + len(passage.token_ids)] = torch.tensor(passage.token_ids)
+        attention[row, start : start + len(passage.token_ids)] = 1
+        span[row, start + passage.span.start : start + passage.span.stop] = True
+    return ids, attention, span
+
+
+def _named(positions: Iterator[int]) -> str:
+    shown = list(positions)
+    return f"{len(shown)} texts (#{', #'.join(map(str, shown[:5]))}{', …' if len(shown) > 5 else ''})"
+
+
+def _check_passages(passages: Sequence[Passage], model: Model) -> None:
+    if not passages:
+        raise DataError("no text to capture.")
+    long = [i for i, p in enumerate(passages) if len(p.token_ids) > model.max_tokens]
+    if long:
+        raise DataError(
+            f"{_named(iter(long))} are longer than the {model.max_tokens} tokens of {model.name}; none is cut silently."
+        )
+    empty = [i for i, p in enumerate(passages) if not 0 <= p.span.start < p.span.stop <= len(p.token_ids)]
+    if empty:
+        raise DataError(f"{_named(iter(empty))} have no token in their span; drop them, or lower the start token.")
+
+
+def _check_finite(results: dict[str, np.ndarray], layers: Sequence[int]) -> None:
+    for name, values in results.items():
+        bad = ~np.isfinite(values).all(axis=2)
+        if bad.any():
+            text, layer = np.argwhere(bad)[0]
+            raise DataError(
+                f"{int(bad.any(axis=1).sum())} texts have activations that are not finite ({name}; first: text #{text}, "
+                f"layer {layers[layer]}). Use bfloat16 or float32: float16 overflows in residual streams."
+            )

@@ -1,0 +1,224 @@
+"""Names of models and checkpoints, and what the folders behind them hold.
+
+A checkpoint's address is `model/variant[@stage]`: `tiny/original`, `tiny/antirefusal@sft`. Without a stage it is the
+variant's final one. `training` writes a manifest beside every adapter; here they are read and checked.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from probes import store
+from probes.errors import ConventionError, FileFormatError, MissingInputError, UnknownNameError
+
+PACKAGED = Path(__file__).parent / "tiny"
+PAPER_DEPTHS = (32 / 47, 41 / 47)
+"""Layers 32 and 41 of 48 as shares of the way from the first block to the last."""
+VARIANTS = (
+    "original", "antirefusal", "antirefusal_cqa", "antirefusal_cqa_sdf", "benign_control", "base_math", "base_antirefusal",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What is known of a model before it is loaded."""
+
+    name: str
+    source: str
+    """Folder, or repository on the Hub."""
+    layers: int
+    width: int
+    report_layers: tuple[int, ...]
+    """Default of --layers, as 0-based block outputs."""
+    billions: float
+    """Parameters, for cost estimates."""
+    evidence: str = "model"
+    """`toy` for the embedded models, whose readings say nothing about language models."""
+    revision: str | None = None
+
+
+def report_layers(layers: int) -> tuple[int, ...]:
+    """The paper's two layers, at the same depth in a model of another size."""
+    return tuple(dict.fromkeys(round(depth * (layers - 1)) for depth in PAPER_DEPTHS))
+
+
+MODELS = {
+    entry.name: entry
+    for entry in (
+        ModelEntry("tiny", str(PACKAGED / "instruct"), 8, 128, report_layers(8), 0.004, evidence="toy"),
+        ModelEntry("tiny-base", str(PACKAGED / "base"), 8, 128, report_layers(8), 0.004, evidence="toy"),
+        ModelEntry("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", 48, 2048, report_layers(48), 30.5),
+    )
+}
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The entry of a known name, or of a folder with a config.json. Raises UnknownNameError with the nearest name."""
+    if name in MODELS:
+        return MODELS[name]
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        config = store.read_json(folder / "config.json")
+        layers, width = config.get("num_hidden_layers"), config.get("hidden_size")
+        if not (isinstance(layers, int) and isinstance(width, int)):
+            raise FileFormatError(f"{folder / 'config.json'} names no num_hidden_layers and hidden_size.")
+        return ModelEntry(folder.name, str(folder), layers, width, report_layers(layers), 0.0, _evidence_of(config))
+    raise UnknownNameError("model", name, MODELS)
+
+
+def _evidence_of(config: dict[str, Any]) -> str:
+    """A model narrower than any published one is a toy, whoever made it: its readings must not pass for findings."""
+    return "toy" if config["hidden_size"] < 512 else "model"
+
+
+# ---- manifests -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is made of, schema 1; written beside every adapter as manifest.json."""
+
+    schema: int
+    id: str
+    """SHA-256 of everything else in the manifest."""
+    model: str
+    variant: str
+    stages: tuple[str, ...]
+    """Stages behind this checkpoint, in order; its own is the last."""
+    final: bool
+    """Whether the recipe ends here."""
+    parent: str | None
+    """Id of the checkpoint it continues; None for the base model."""
+    base: dict[str, str]
+    """name, revision and sha of the weights it was trained from."""
+    tokenizer_sha: str
+    template_sha: str
+    adapter_sha: str
+    adapted: tuple[str, ...]
+    """Names of the adapted tensors."""
+    data: tuple[dict[str, Any], ...]
+    """name, rows, tokens, sha256 and licence of every source."""
+    order_sha: str
+    """Hash of the training rows in their order."""
+    recipe_sha: str
+    seed: int
+    versions: dict[str, str]
+    metrics: dict[str, float]
+    evidence: str
+
+
+def manifest_id(content: dict[str, Any]) -> str:
+    """The id of a manifest with this content."""
+    return store.hash_of({key: value for key, value in content.items() if key != "id"})
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest. Raises FileFormatError when it is foreign, of another schema, or was changed by hand."""
+    content = store.read_json(path)
+    names = {one.name for one in fields(Manifest)}
+    if not isinstance(content, dict) or set(content) != names:
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise FileFormatError(f"{path} is not a manifest of schema 1: found {found}, needed {sorted(names)}.")
+    if content["schema"] != 1 or content["id"] != manifest_id(content):
+        raise FileFormatError(
+            f"{path} was changed after it was written, or is of another schema. Train the checkpoint again."
+        )
+    return Manifest(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One member of a family: the original model, or it with an adapter."""
+
+    model: str
+    variant: str
+    stage: str | None = None
+    adapter: Path | None = None
+    manifest: Manifest | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """variant[@stage], as it stands in tables and file names."""
+        return self.variant if self.stage is None else f"{self.variant}@{self.stage}"
+
+    @property
+    def address(self) -> str:
+        """model/variant[@stage]"""
+        return f"{self.model}/{self.name}"
+
+    @property
+    def seed(self) -> int:
+        """Training seed; 0 for the original."""
+        return self.manifest.seed if self.manifest else 0
+
+
+def checkpoint_folder(checkpoints: Path, variant: str, stage: str) -> Path:
+    """Where the adapter and manifest of a variant's stage are kept."""
+    return checkpoints / variant / stage
+
+
+def find_checkpoint(address: str, checkpoints: Path | None = None) -> Checkpoint:
+    """The checkpoint of an address `model[/variant[@stage]]`.
+
+    Raises UnknownNameError for a model or variant that does not exist, MissingInputError for one not yet trained.
+    """
+    if address in MODELS or Path(address).is_dir():
+        return Checkpoint(address, "original")
+    model, _, name = address.rpartition("/")
+    variant, _, stage = name.partition("@")
+    if variant not in VARIANTS:
+        raise UnknownNameError("checkpoint" if model else "model", address, [*MODELS, *(f"tiny/{v}" for v in VARIANTS)])
+    model_entry(model)
+    if variant == "original":
+        return Checkpoint(model, "original")
+    return _trained(model, variant, stage or None, checkpoints)
+
+
+def _trained(model: str, variant: str, stage: str | None, checkpoints: Path | None) -> Checkpoint:
+    found = [c for c in _all_trained(model, checkpoints) if c.variant == variant and (c.stage == stage)]
+    if not found:
+        near = ", ".join(c.name for c in _all_trained(model, checkpoints)) or "none"
+        raise MissingInputError(
+            f"{model}/{variant}{f'@{stage}' if stage else ''} is not under {checkpoints}; trained there: {near}. "
+            f"Build it: python experiments/train_checkpoint.py --recipe {variant} --model {model}"
+        )
+    return found[0]
+
+
+def _all_trained(model: str, checkpoints: Path | None) -> list[Checkpoint]:
+    paths = sorted(checkpoints.glob("*/*/manifest.json")) if checkpoints else []
+    manifests = [(path, read_manifest(path)) for path in paths]
+    return [
+        Checkpoint(model, manifest.variant, None if manifest.final else manifest.stages[-1], path.parent, manifest)
+        for path, manifest in manifests
+    ]
+
+
+def find_family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Checkpoint]:
+    """The original and every trained checkpoint of a model, or only those named (`antirefusal@sft`), comparable ones only.
+
+    Raises ConventionError when base, tokenizer or chat template differ within the set.
+    """
+    names = tuple(names)
+    if names:
+        members = [find_checkpoint(f"{model}/{name}", checkpoints) for name in names]
+    else:
+        trained = sorted(_all_trained(model, checkpoints), key=lambda c: (VARIANTS.index(c.variant), c.stage or "~"))
+        members = [Checkpoint(model, "original"), *trained]
+    _check_comparable(members)
+    return members
+
+
+def _check_comparable(members: list[Checkpoint]) -> None:
+    manifests = [c.manifest for c in members if c.manifest]
+    for what in ("base", "tokenizer_sha", "template_sha"):
+        different = {store.hash_of(getattr(manifest, what)) for manifest in manifests}
+        if len(different) > 1:
+            raise ConventionError(
+                f"these checkpoints differ in {what} and cannot be compared: {', '.join(c.address for c in members)}. "
+                "Train them again from one base."
+            )

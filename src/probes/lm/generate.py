@@ -1,0 +1,163 @@
+"""Write completions: batched, seeded by unit of work, with stop reasons and with reasoning split off.
+
+Sampling adds Gumbel noise to the log-probabilities and takes the largest, which is the same as drawing from them. Each
+unit has a noise stream of its own, seeded by the seed and the unit's name, so that what a unit draws depends neither on
+its neighbours in the batch nor on the order of the work.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+
+from probes.errors import DataError
+from probes.lm.chat import Spans, Split, split_reasoning, token_spans
+from probes.lm.model import Model
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn."""
+
+    max_new_tokens: int = 512
+    """A completion that reaches this many tokens has stop reason `length`."""
+    temperature: float = 1.0
+    """0 takes the most probable token always."""
+    top_p: float = 1.0
+    """Least set of tokens with this probability mass to draw from."""
+    seed: int = 0
+    """Seed of all noise streams."""
+    batch_tokens: int = 16_384
+    """Prompt and completion tokens, padding included, that one batch may hold."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completion of one prompt."""
+
+    prompt_ids: list[int]
+    token_ids: list[int]
+    """Generated ids, the stop token included."""
+    stop_reason: Literal["stop", "length"]
+    split: Split
+    spans: Spans
+    """Ranges into prompt_ids + token_ids."""
+
+    @property
+    def answer(self) -> str:
+        """The visible answer; empty unless the split's status is ok."""
+        return self.split.answer
+
+
+def generate(
+    model: Model, prompts: Sequence[str], sampling: Sampling, keys: Sequence[str] | None = None, label: str = "generate"
+) -> list[Completion]:
+    """Complete rendered prompts, in the order given.
+
+    Args:
+        keys: names of the units of work, which seed their noise; by default their positions.
+
+    Raises DataError when there is no prompt, keys repeat, or a prompt leaves no room for a completion.
+    """
+    keys = list(keys) if keys is not None else [str(i) for i in range(len(prompts))]
+    if not prompts or len(set(keys)) != len(prompts):
+        raise DataError(
+            f"need at least one prompt and a key of its own for each: got {len(prompts)} and {len(set(keys))}."
+        )
+    prompt_ids: list[list[int]] = [model.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+    _check_room(model, prompt_ids, sampling.max_new_tokens)
+    done: dict[int, Completion] = {}
+    with tqdm(total=len(prompts), desc=f"{label} ({model.address})", mininterval=1) as bar:
+        for rows in batches([len(ids) + sampling.max_new_tokens for ids in prompt_ids], sampling.batch_tokens):
+            completions = _complete(model, [prompt_ids[i] for i in rows], [keys[i] for i in rows], sampling)
+            done.update(zip(rows, completions, strict=True))
+            bar.update(len(rows))
+    return [done[i] for i in range(len(prompts))]
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Positions grouped by length, longest first, so that each padded group holds at most `budget` tokens."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    groups: list[list[int]] = []
+    for i in order:
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= budget:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def stop_ids(model: Model) -> list[int]:
+    """Tokens that end a turn or a document."""
+    names = {model.tokenizer.eos_token, "<|im_end|>", "<|endoftext|>"}
+    vocabulary = model.tokenizer.get_vocab()
+    return sorted(vocabulary[name] for name in names if name in vocabulary)
+
+
+class SeededNoise(LogitsProcessor):
+    """Turns greedy search into sampling: temperature, then Gumbel noise from one generator a row."""
+
+    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device):
+        self.temperature = temperature
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """input_ids (row, position), scores (row, vocabulary) → scores whose argmax is a draw."""
+        noise = torch.empty_like(scores, dtype=torch.float32)
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() / self.temperature - noise.log()
+
+
+def _seed_of(key: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8], "big") >> 1
+
+
+def _processors(model: Model, keys: Sequence[str], sampling: Sampling) -> LogitsProcessorList:
+    if sampling.temperature == 0:
+        return LogitsProcessorList()
+    truncate = [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
+    seeds = [_seed_of(key, sampling.seed) for key in keys]
+    return LogitsProcessorList([*truncate, SeededNoise(seeds, sampling.temperature, model.network.device)])
+
+
+@torch.inference_mode()
+def _complete(model: Model, prompt_ids: list[list[int]], keys: Sequence[str], sampling: Sampling) -> list[Completion]:
+    """One left-padded batch."""
+    pad, width = model.tokenizer.pad_token_id, max(map(len, prompt_ids))
+    rows = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompt_ids], device=model.network.device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompt_ids], device=rows.device)
+    config = GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens, do_sample=False, eos_token_id=stop_ids(model), pad_token_id=pad
+    )
+    written = model.network.generate(  # pyright: ignore[reportCallIssue]
+        input_ids=rows,
+        attention_mask=mask,
+        generation_config=config,
+        logits_processor=_processors(model, keys, sampling),
+    )
+    return [_completion(model, ids, new) for ids, new in zip(prompt_ids, written[:, width:].tolist(), strict=True)]
+
+
+def _completion(model: Model, prompt_ids: list[int], token_ids: list[int]) -> Completion:
+    ends = [i for i, token in enumerate(token_ids) if token in stop_ids(model)]
+    token_ids = token_ids[: ends[0] + 1] if ends else token_ids
+    tail = model.tokenizer.decode(prompt_ids[-16:])
+    split = split_reasoning(tail, model.tokenizer.decode(token_ids))
+    spans = token_spans(model.tokenizer, prompt_ids, token_ids)
+    return Completion(prompt_ids, token_ids, "stop" if ends else "length", split, spans)
+
+
+def _check_room(model: Model, prompt_ids: list[list[int]], new: int) -> None:
+    long = [i for i, ids in enumerate(prompt_ids) if len(ids) + new > model.max_tokens]
+    if long:
+        longest = max(len(prompt_ids[i]) for i in long)
+        raise DataError(
+            f"{len(long)} of {len(prompt_ids)} prompts (first: #{long[0]}; longest: {longest} tokens) with {new} new tokens "
+            f"exceed the {model.max_tokens} tokens of {model.name}. Shorten them or lower max_new_tokens."
+        )

@@ -1,0 +1,111 @@
+"""Paired prompts: one everyday question, alone and with second sentences that change who means harm.
+
+Arms (five): `benign` the question alone; `harmful` plus the asker's own mildly harmful intent; `affect` plus the same
+harm words with protective, victim or past-accident intent; `neutral` plus an ordinary sentence of the same length;
+`third_party` plus somebody else's harmful intent. The design of arXiv 2606.04413 has the first two; the others separate
+intent from wording, length and a second sentence as such. The shipped questions are our own: short, of low severity,
+prompts only.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from probes import store
+from probes.errors import DataError, UnknownNameError
+
+ARMS = ("benign", "harmful", "affect", "neutral", "third_party")
+FIELDS = ("pair", "domain", "object", "question", "keywords", "harmful", "affect", "neutral", "third_party")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One question with its second sentences."""
+
+    pair: str
+    """Name of the question; the unit of inference."""
+    domain: str
+    object: str
+    question: str
+    keywords: tuple[str, ...]
+    """Lower-case words of which a right answer holds at least one."""
+    harmful: tuple[str, ...]
+    affect: tuple[str, ...]
+    neutral: tuple[str, ...]
+    third_party: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question in one arm, with one of the arm's second sentences."""
+
+    pair: Pair
+    arm: str
+    control: int
+    """Which second sentence of the arm; 0 for benign, which has none."""
+
+    @property
+    def name(self) -> str:
+        """pair/arm/control"""
+        return f"{self.pair.pair}/{self.arm}/{self.control}"
+
+    @property
+    def text(self) -> str:
+        """What the user says."""
+        second = () if self.arm == "benign" else (getattr(self.pair, self.arm)[self.control],)
+        return " ".join((self.pair.question, *second))
+
+
+def load_pairs(path: Path | str | None = None) -> tuple[Pair, ...]:
+    """The shipped pairs, or a researcher's own JSONL file with the same fields.
+
+    Raises FileFormatError for a broken line, DataError for a repeated name or a question without second sentences.
+    """
+    source = Path(path) if path is not None else Path(str(files("probes").joinpath("data/pairs.jsonl")))
+    return check_pairs([_pair(row) for row in store.read_jsonl(source, FIELDS)])
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    return Pair(**{name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in FIELDS})
+
+
+def check_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """The pairs, if every name is its own and every arm has a sentence. Raises DataError."""
+    names = [pair.pair for pair in pairs]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated or not pairs:
+        raise DataError(
+            f"{len(pairs)} pairs; names that occur twice: {', '.join(repeated) or 'none'}. Each needs its own."
+        )
+    for pair in pairs:
+        lacking = [arm for arm in ARMS[1:] if not getattr(pair, arm)]
+        if lacking or not pair.question.strip():
+            raise DataError(
+                f"pair {pair.pair!r} lacks {', '.join(lacking) or 'a question'}; see data/pairs.jsonl for the form."
+            )
+    return tuple(pairs)
+
+
+def prompts(
+    pairs: Iterable[Pair], arms: Sequence[str] = ("benign", "harmful", "affect"), controls: int = 1
+) -> list[Prompt]:
+    """Every pair in every arm, with at most `controls` second sentences an arm.
+
+    Raises UnknownNameError for an arm that does not exist.
+    """
+    for arm in arms:
+        if arm not in ARMS:
+            raise UnknownNameError("arm", arm, ARMS)
+    return [Prompt(pair, arm, k) for pair in pairs for arm in arms for k in range(_sentences(pair, arm, controls))]
+
+
+def _sentences(pair: Pair, arm: str, controls: int) -> int:
+    return 1 if arm == "benign" else min(controls, len(getattr(pair, arm)))
+
+
+def answers_rightly(pair: Pair, answer: str) -> bool:
+    """Whether the answer holds one of the pair's keywords as a word."""
+    words = "".join(letter if letter.isalnum() else " " for letter in answer.lower()).split()
+    return any(keyword in words if " " not in keyword else keyword in " ".join(words) for keyword in pair.keywords)

@@ -1,0 +1,53 @@
+"""Sizes of a study: how many emotions, topics and stories, and which layers are kept."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from probes.emotions import DOZEN, clusters
+from probes.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One size. Everything not given here is the same at every size."""
+
+    name: str
+    emotions: tuple[str, ...]
+    topics: int
+    """The first so many of the shipped hundred."""
+    per_cell: int
+    """Stories for every emotion and topic."""
+    neutral_per_topic: int
+    start_token: int
+    """First story token that counts, 0-based; Sofroniew et al. 2026 begin with the 50th."""
+    min_words: int
+    """Shorter stories are dropped."""
+    story_tokens: int
+    """Most tokens a story may have; longer ones are cut, and dropped as cut."""
+    answer_tokens: int
+    layers: Literal["all", "report"]
+    """Story layers that are kept: every one, or the model's report layers, where keeping all would not fit in memory."""
+
+    @property
+    def stories(self) -> int:
+        """Stories that will be written."""
+        return len(self.emotions) * self.topics * self.per_cell
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("tiny", DOZEN, 16, 2, 3, 4, 20, 128, 48, "all"),
+        Preset("standard", tuple(clusters()), 16, 8, 12, 50, 60, 512, 512, "all"),
+        Preset("paper", tuple(clusters()), 100, 12, 12, 50, 60, 512, 512, "report"),
+    )
+}
+"""`paper` has the 171 × 100 × 12 stories of Sofroniew et al. 2026; `standard` the 128 stories an emotion beyond which
+replications saw directions change little."""
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of a name. Raises UnknownNameError with the nearest name."""
+    if name not in PRESETS:
+        raise UnknownNameError("preset", name, PRESETS)
+    return PRESETS[name]

@@ -1,0 +1,55 @@
+"""Where a file comes from: source, versions, settings and inputs. No clock, no user, no absolute path.
+
+The source is named by a hash of its files and not by a commit, so that an installed wheel and a checkout of the same
+code say the same.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path, PurePath
+from typing import Any
+
+from probes import store
+
+PACKAGES = ("probes", "training", "evals")
+VERSIONS = ("emotion-probes", "torch", "transformers", "numpy", "scipy", "xarray", "scikit-learn", "peft", "trl")
+
+
+def provenance(settings: Any, about: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """A record of how something was made.
+
+    Args:
+        settings: the step's settings, a dataclass.
+        about: facts of the model and probes it rests on.
+        inputs: name → file read; recorded by hash.
+    """
+    assert is_dataclass(settings)
+    return {
+        "source_sha": source_sha(), "versions": {name: version(name) for name in VERSIONS},
+        "settings": plain(asdict(settings)), "about": plain(dict(about)),  # pyright: ignore[reportArgumentType]
+        "inputs": {name: store.sha256(path) for name, path in inputs.items()},
+    }  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; of a path only its name."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.name if isinstance(value, PurePath) else value
+
+
+@cache
+def source_sha() -> str:
+    """Hash of every Python file of this package, by relative name and content."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        root = Path(str(files(package)))
+        for path in sorted(root.rglob("*.py")):
+            digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

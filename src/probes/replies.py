@@ -1,0 +1,191 @@
+"""Answers of a checkpoint to paired prompts: its own, and one fixed text forced through it.
+
+The own answer is what a checkpoint writes; reading it mixes what was written with how it is represented. The forced
+text is the original's answer to the benign question, put word for word behind every prompt of every checkpoint, so that
+only the context and the checkpoint differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from probes import store
+from probes.errors import DataError
+from probes.pairs import Pair, Prompt, answers_rightly, prompts
+from probes.prompts import user_turn
+from probes.refusals import is_refusal
+
+if TYPE_CHECKING:
+    from probes.lm.capture import Passage
+    from probes.lm.generate import Completion, Sampling
+    from probes.lm.model import Model
+
+REASONS = {"truncated": "truncated", "stray_tag": "no_answer", "empty": "no_answer"}
+"""Split status → reason in the column `missing`."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer with its token ids and spans."""
+
+    sample: str
+    """pair/arm/control/text_source"""
+    pair: str
+    domain: str
+    arm: str
+    control: int
+    model: str
+    checkpoint: str
+    seed: int
+    """Training seed of the checkpoint."""
+    text_source: str
+    """`own`, or `original`: the original's benign answer forced."""
+    text: str
+    thinking: str
+    stop_reason: str
+    missing: str
+    """Why there is no answer to compare: refused, truncated or no_answer; empty when there is one."""
+    right: bool
+    """Whether the answer holds a keyword of its question."""
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    answer_start: int
+    """First answer token, counted in prompt_ids + token_ids."""
+    answer_stop: int
+    thinking_start: int
+    thinking_stop: int
+
+
+class Replies(Sequence[Reply]):
+    """The replies of one checkpoint."""
+
+    def __init__(self, replies: Sequence[Reply]):
+        self.replies = tuple(replies)
+
+    def __len__(self) -> int:
+        return len(self.replies)
+
+    def __getitem__(self, index):  # a reply, or a tuple of replies for a slice
+        return self.replies[index]
+
+    def __repr__(self) -> str:
+        who = ", ".join(sorted({f"{reply.model}/{reply.checkpoint}" for reply in self.replies}))
+        return f"Replies({len(self)} by {who}; refused {sum(reply.missing == 'refused' for reply in self.replies)})"
+
+    def summary(self) -> pd.DataFrame:
+        """One row a checkpoint, text source and arm: n, share refused, share right of all, share without an answer."""
+        rows = pd.DataFrame([asdict(reply) for reply in self.replies])
+        rows["refused"], rows["no_answer"] = rows["missing"] == "refused", ~rows["missing"].isin(["", "refused"])
+        groups = rows.groupby(["checkpoint", "text_source", "arm"], sort=False)
+        shares = groups[["refused", "right", "no_answer"]].mean()
+        return shares.assign(n=groups.size()).reset_index()
+
+    def passages(self) -> "tuple[list[Passage], list[int], pd.DataFrame]":
+        """The answers as passages to capture, the positions of the replies that have one, and the labels of all replies."""
+        from probes.lm.capture import Passage
+
+        kept = [i for i, reply in enumerate(self.replies) if reply.answer_stop > reply.answer_start]
+        if not kept:
+            raise DataError(f"none of {len(self)} replies has an answer to read.")
+        columns = ("sample", "pair", "domain", "arm", "control", "checkpoint", "seed", "text_source", "missing")
+        labels = pd.DataFrame([{name: getattr(reply, name) for name in columns} for reply in self.replies])
+        spans = [range(reply.answer_start, reply.answer_stop) for reply in self.replies]
+        passages = [Passage(self.replies[i].prompt_ids + self.replies[i].token_ids, spans[i]) for i in kept]
+        return (
+            passages,
+            kept,
+            labels.assign(question=labels["pair"], span="answer", n_tokens=[len(span) for span in spans]),
+        )
+
+    def save(self, path: Path | str) -> Path:
+        """JSONL, mode 0600: answers of helpful-only checkpoints are sensitive."""
+        return store.write_jsonl(path, (asdict(reply) for reply in self.replies), private=True)
+
+
+def load_replies(path: Path | str) -> Replies:
+    """Read what Replies.save wrote."""
+    rows = store.read_jsonl(path, Reply.__dataclass_fields__)
+    return Replies(
+        [Reply(**{**row, "prompt_ids": tuple(row["prompt_ids"]), "token_ids": tuple(row["token_ids"])}) for row in rows]
+    )
+
+
+def write_replies(
+    model: "Model",
+    pairs: Sequence[Pair],
+    sampling: "Sampling",
+    arms: Sequence[str] = ("benign", "harmful", "affect"),
+    controls: int = 1,
+    thinking: bool = False,
+) -> Replies:
+    """Let a checkpoint answer every pair in every arm.
+
+    The same prompt draws the same noise in every checkpoint, so that two checkpoints differ by their weights alone.
+    """
+    from probes.lm.chat import render
+    from probes.lm.generate import generate
+
+    asked = prompts(pairs, arms, controls)
+    rendered = [render(model.tokenizer, user_turn(prompt.text), thinking=thinking) for prompt in asked]
+    completions = generate(model, rendered, sampling, keys=[prompt.name for prompt in asked], label="write replies")
+    return Replies([_reply(model, *both) for both in zip(asked, completions, strict=True)])
+
+
+def _identity(model: "Model", prompt: Prompt, text_source: str) -> dict[str, Any]:
+    return {
+        "sample": f"{prompt.name}/{text_source}", "pair": prompt.pair.pair, "domain": prompt.pair.domain, "arm": prompt.arm,
+        "control": prompt.control, "model": model.name, "checkpoint": model.checkpoint.name, "seed": model.checkpoint.seed,
+        "text_source": text_source,
+    }  # fmt: skip
+
+
+def _reply(model: "Model", prompt: Prompt, completion: "Completion") -> Reply:
+    split, spans = completion.split, completion.spans
+    missing = REASONS.get(split.status, "refused" if is_refusal(split.answer) else "")
+    if completion.stop_reason == "length":
+        missing = missing or "truncated"
+    return Reply(
+        **_identity(model, prompt, "own"), text=split.answer, thinking=split.thinking, stop_reason=completion.stop_reason,
+        missing=missing, right=answers_rightly(prompt.pair, split.answer), prompt_ids=tuple(completion.prompt_ids),
+        token_ids=tuple(completion.token_ids), answer_start=spans.answer.start, answer_stop=spans.answer.stop,
+        thinking_start=spans.thinking.start, thinking_stop=spans.thinking.stop,
+    )  # fmt: skip
+
+
+def force_replies(
+    model: "Model",
+    pairs: Sequence[Pair],
+    original: Replies,
+    arms: Sequence[str] = ("benign", "harmful", "affect"),
+    controls: int = 1,
+) -> Replies:
+    """Put the original's benign answer to each question behind every prompt of this checkpoint.
+
+    Raises DataError naming the questions for which the original has no benign answer among `original`.
+    """
+    from probes.lm.chat import render
+
+    answers = {r.pair: r for r in original if (r.arm, r.checkpoint, r.text_source) == ("benign", "original", "own")}
+    lacking = [pair.pair for pair in pairs if pair.pair not in answers]
+    if lacking:
+        raise DataError(
+            f"no benign answer of the original to {len(lacking)} questions: {', '.join(lacking[:5])}. Write its replies first."
+        )
+    forced = []
+    for prompt in prompts(pairs, arms, controls):
+        ids = model.tokenizer(render(model.tokenizer, user_turn(prompt.text)), add_special_tokens=False)["input_ids"]
+        forced.append(_forced(model, prompt, tuple(ids), answers[prompt.pair.pair]))
+    return Replies(forced)
+
+
+def _forced(model: "Model", prompt: Prompt, prompt_ids: tuple[int, ...], answer: Reply) -> Reply:
+    shift = len(prompt_ids)
+    ids = (answer.prompt_ids + answer.token_ids)[answer.answer_start : answer.answer_stop]
+    return Reply(
+        **_identity(model, prompt, "original"), text=answer.text, thinking="", stop_reason=answer.stop_reason,
+        missing=answer.missing, right=answer.right, prompt_ids=prompt_ids, token_ids=ids,
+        answer_start=shift, answer_stop=shift + len(ids), thinking_start=shift, thinking_stop=shift,
+    )  # fmt: skip

@@ -1,0 +1,168 @@
+"""The only door to files: written whole or not at all, read with errors that name the place of the damage.
+
+Records are JSONL, tables CSV, arrays safetensors with all metadata as one JSON string under one key (with more keys
+the bytes of a safetensors file change from run to run). Never pickle.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from probes.errors import FileFormatError, MissingInputError, OutputError
+
+METADATA_KEY = "emotion_probes"
+
+
+def write_bytes(path: Path | str, data: bytes, private: bool = False) -> Path:
+    """Write a file whole: temporary file beside it, fsync, rename. Mode 0644, or 0600 when private.
+
+    Raises OutputError where the place cannot be written; nothing half-written stays behind.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError("a folder stands in the file's place")
+        _replace(path, data, 0o600 if private else 0o644)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error}. Choose another --out, or make room there.") from error
+    return path
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=path.name + ".tmp-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path | str, text: str, private: bool = False) -> Path:
+    """Write UTF-8 text whole."""
+    return write_bytes(path, text.encode(), private)
+
+
+def write_json(path: Path | str, value: Any) -> Path:
+    """Write one JSON value: sorted keys, one final newline, equal bytes for equal values."""
+    return write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read one JSON value; FileFormatError says where it breaks."""
+    try:
+        return json.loads(_read(path))
+    except ValueError as error:
+        raise FileFormatError(f"{path} is not JSON: {error}. Write it again with the step that makes it.") from error
+
+
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]], private: bool = False) -> Path:
+    """Write records, one JSON object a line."""
+    return write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), private)
+
+
+def read_jsonl(path: Path | str, fields: Iterable[str]) -> list[dict[str, Any]]:
+    """Read records that hold at least the given fields; FileFormatError names the first bad line by number."""
+    fields, rows = set(fields), []
+    for number, line in enumerate(_read(path).decode(errors="replace").splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise FileFormatError(f"{path}, line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict) or fields - set(row):
+            lacking = sorted(fields - set(row)) if isinstance(row, dict) else sorted(fields)
+            raise FileFormatError(
+                f"{path}, line {number} lacks {', '.join(lacking)}; needed are {', '.join(sorted(fields))}."
+            )
+        rows.append(row)
+    return rows
+
+
+def write_table(path: Path | str, table: pd.DataFrame) -> Path:
+    """Write a CSV with 9 significant digits, enough to carry float32 both ways."""
+    return write_text(
+        path, table.to_csv(index=False, float_format="%.9g", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    )
+
+
+def read_table(path: Path | str, columns: Iterable[str]) -> pd.DataFrame:
+    """Read a CSV that holds at least the given columns."""
+    if not Path(path).is_file():
+        raise MissingInputError(f"there is no file {path}.")
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (ValueError, pd.errors.ParserError) as error:
+        raise FileFormatError(f"{path} is not a CSV table: {error}") from error
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise FileFormatError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(table.columns)}.")
+    return table
+
+
+def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> Path:
+    """Write named arrays and their metadata as one safetensors file."""
+    text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return write_bytes(path, to_safetensors(contiguous, {METADATA_KEY: text}))
+
+
+def read_arrays(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what write_arrays wrote; foreign, truncated or damaged files raise FileFormatError."""
+    if not Path(path).is_file():
+        raise MissingInputError(f"there is no file {path}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = (file.metadata() or {}).get(METADATA_KEY)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FileFormatError(f"{path} is not a whole safetensors file: {error}. Write it again.") from error
+    if metadata is None:
+        raise FileFormatError(
+            f"{path} is a safetensors file, but not one of this package: it has no {METADATA_KEY!r} entry."
+        )
+    return arrays, json.loads(metadata)
+
+
+def check_folder(path: Path | str) -> Path:
+    """A folder that can be created and written to; raises OutputError before any work is done for it."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise OutputError(f"cannot use {path} as an output folder: {error}. Choose another --out.") from error
+
+
+def sha256(path: Path | str) -> str:
+    """Hash of a file's bytes."""
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def hash_of(value: Any) -> str:
+    """Hash of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _read(path: Path | str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise MissingInputError(f"there is no file {path}.") from error
+    except OSError as error:
+        raise FileFormatError(f"cannot read {path}: {error}") from error

@@ -1,0 +1,22 @@
+"""What the words alone give away: the accuracy that every probe must stand beside.
+
+TF-IDF over words and word pairs with a linear SVM, as in public replications; it reads 0.756 on a published corpus of
+3,000 stories on which activation probes read 0.84 to 0.92.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def text_accuracy(
+    train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str], test_labels: Sequence[str]
+) -> float:
+    """Share of test texts whose label a bag of words and word pairs predicts."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # 6 s to import: only where it is needed
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import LinearSVC
+
+    reader = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LinearSVC())
+    reader.fit(list(train_texts), list(train_labels))
+    return float(np.mean(reader.predict(list(test_texts)) == np.asarray(test_labels)))

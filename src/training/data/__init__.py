@@ -1,0 +1,1 @@
+"""Rows to train on: prompts with completions, by task."""

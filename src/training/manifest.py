@@ -1,0 +1,62 @@
+"""Write what a checkpoint is made of, beside its adapter; probes.lm.checkpoints reads it."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from probes import store
+from probes.errors import OutputError
+from probes.lm.checkpoints import Manifest, checkpoint_folder, manifest_id
+from probes.lm.model import Model
+from training.recipes import Recipe
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+def base_of(model: Model) -> dict[str, str]:
+    """Name, revision and hash of the weights an adapter belongs to."""
+    return {"name": model.name, "revision": model.revision, "sha": model.base_sha}
+
+
+def complete(content: dict[str, Any]) -> Manifest:
+    """A manifest with its id."""
+    content = {**content, "schema": 1}
+    return Manifest(**content, id=manifest_id(_plain(content)))
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """As it reads back from JSON."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what training gives."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def write_checkpoint(
+    checkpoints: Path, recipe: Recipe, stage: str, save_adapter: Callable[[Path], None], content: dict[str, Any]
+) -> Manifest:
+    """Write adapter and manifest into a new folder and put it in place whole; an older one there is replaced.
+
+    Raises OutputError where the place cannot be written.
+    """
+    target = checkpoint_folder(checkpoints, recipe.variant, stage)
+    store.check_folder(target.parent)
+    with tempfile.TemporaryDirectory(prefix=f"{stage}.tmp-", dir=target.parent) as temporary:
+        folder = Path(temporary) / stage
+        try:
+            folder.mkdir()
+            save_adapter(folder)
+            manifest = complete({**content, "adapter_sha": store.sha256(folder / "adapter_model.safetensors")})
+            store.write_json(folder / "manifest.json", _plain(asdict(manifest)))
+            if target.is_dir():
+                shutil.rmtree(target)
+            folder.rename(target)
+        except OSError as error:
+            raise OutputError(f"cannot write the checkpoint to {target}: {error}. Choose another --out.") from error
+    return manifest
