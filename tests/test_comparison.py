@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -29,8 +30,8 @@ def _readings(
             for control in range(n_controls):
                 value = level + effect * (arm == "harmful") + 0.3 * generator.normal()
                 rows.append(
-                    ("m", checkpoint, 0, arm, control, f"q{question:02d}", f"q{question:02d}-{arm}-{control}", 0, source,
-                     "answer", layer, emotion, "cosine", "mean_of_token_cosines", "none", value, 20, "model", "")
+                    ("m", checkpoint, 0, arm, control, f"q{question:02d}", f"q{question:02d}-{arm}-{control}", 0,
+                     source, "answer", layer, emotion, "cosine", "mean_of_token_cosines", "none", value, 20, "model", "")
                 )  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -191,9 +192,7 @@ def _with_refusals(readings, questions, **wanted):
     refused = readings["question"].isin(questions)
     for column, value in wanted.items():
         refused &= readings[column] == value
-    return readings.assign(
-        value=readings["value"].mask(refused), missing=readings["missing"].mask(refused, "refused")
-    )
+    return readings.assign(value=readings["value"].mask(refused), missing=readings["missing"].mask(refused, "refused"))
 
 
 def test_missing_questions_are_dropped_from_all_cells_of_the_text_and_counted():
@@ -235,7 +234,7 @@ def test_a_missing_value_needs_a_reason():
 
 
 def test_unknown_and_equal_arms():
-    with pytest.raises(UnknownNameError, match="unknown arm 'harmfull'. Did you mean 'harmful'"):
+    with pytest.raises(UnknownNameError, match=r"unknown arm 'harmfull'. Did you mean 'harmful'"):
         compare(_readings(), arm="harmfull")
     with pytest.raises(DataError, match=re.escape("both 'benign'; name two of benign, harmful")):
         compare(_readings(), arm="benign")
@@ -280,8 +279,7 @@ def test_the_test_keeps_its_level_under_heavy_tails():
 
 
 def test_import_is_light():
-    import subprocess
-
-    code = "import sys, probes.comparison, probes.figures; print([m for m in ('torch','plotly','sklearn','scipy') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "[]"
+    heavy = ("torch", "plotly", "sklearn", "scipy")
+    code = f"import sys, probes.comparison, probes.figures; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -72,13 +72,13 @@ def t_interval(question_values: np.ndarray, level: float = 0.95) -> tuple[np.nda
 
     NaN is a missing question of that cell; n − 1 degrees of freedom. Fewer than two questions give a NaN interval.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit  # the t quantile; scipy.stats takes 1.6 s to import
 
     values = np.asarray(question_values, dtype=float)
     n = np.isfinite(values).sum(axis=0)
     mean = _ratio(np.nansum(values, axis=0), n)
     variance = _ratio(np.nansum((values - mean) ** 2, axis=0), n - 1)
-    half = student.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * np.sqrt(_ratio(variance, n))
+    half = stdtrit(np.maximum(n - 1, 1), (1 + level) / 2) * np.sqrt(_ratio(variance, n))
     return mean, mean - half, mean + half
 
 
@@ -161,7 +161,7 @@ def _codes(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, pd.D
 
 
 def _question_means(rows: pd.DataFrame, group: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and number of rows, both [question, group], and the questions, sorted. One missing row makes the mean NaN."""
+    """Mean and number of rows, both [question, group], and the sorted questions. One missing row makes the mean NaN."""
     questions, question = np.unique(rows["question"].to_numpy(str), return_inverse=True)
     index, shape = question * n_groups + group, (len(questions), n_groups)
     counts = np.bincount(index, minlength=shape[0] * n_groups).reshape(shape)

@@ -1,6 +1,6 @@
 """Tables → figures. A figure is drawn from its table alone, so its CSV is enough to draw it again on a laptop.
 
-    similarity_table(readings, layers) → similarity_bars(table)   mean reading of each arm (figure of arXiv 2606.04413)
+    similarity_table(readings, layers) → similarity_bars(table)   mean of each arm (the figure of arXiv 2606.04413)
     gap_table(readings, layers)        → gap_forest(table)        paired difference between two arms
     write_figure(folder, name, table, figure, provenance)         CSV, HTML, JSON, and SVG and PNG where a browser is
 
@@ -16,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -38,7 +38,7 @@ HUES = {
     "base_math": "#8C6D31",
     "base_antirefusal": "#D55E00",
 }
-"""Checkpoint → colour (Okabe and Ito 2008, its yellow darkened for contrast on white); the order is that of drawing."""
+"""Checkpoint → colour (Okabe and Ito 2008, yellow darkened for contrast on white), in the order of drawing."""
 MORE_HUES = ("#332288", "#117733", "#882255", "#88CCEE", "#999933", "#AA4499", "#44AA99", "#CC6677")
 """Colours of checkpoints without a fixed one, in the order of the table (Tol's muted scheme)."""
 ARM_ORDER = ("benign", "neutral", "affect", "third_party", "harmful")
@@ -58,7 +58,8 @@ TEXT_NOTES = {
     "own_benign": "Own benign answer: each checkpoint's answer to the benign arm, forced in every arm.",
 }
 WATERMARK = "TOY MODEL · checks the pipeline, not a finding"
-NO_BROWSER = "no SVG and PNG of {name}: {lack}. CSV, HTML and JSON are whole."
+TOY_NOTE = "Toy units: the embedded model checks the pipeline and says nothing about language models."
+NO_IMAGES = "no SVG and PNG of {name}: {lack}. CSV, HTML and JSON are whole."
 
 _ONE_OF = ("model", "evidence", "span", "readout", "aggregation", "baseline", "probes")
 _TEXT_COLUMNS = (
@@ -207,14 +208,15 @@ def similarity_bars(table: pd.DataFrame) -> "Figure":
     """
     emotions, labels, arms = (_distinct(table, column) for column in ("emotion", "label", "arm"))
     n_bars = len(emotions) * len(labels) * len(arms)
-    figure = _panels(table, "Similarity of answers to emotion vectors", arms, (min(max(9 * n_bars, 520), 1000), 280))
+    panel = min(max(9 * n_bars, 520), 1000), 280
+    figure = _panels(table, "Similarity of answers to emotion vectors", ("arm", arms), panel, 30)
     width, places = _bar_places(len(labels), len(arms))
-    for panel, part in _parts(table):
-        for (label, arm), bars in part.groupby(["label", "arm"], sort=False):
+    for row, col, part in _parts(table):
+        for label, arm, bars in _groups(part, "label", "arm"):
             shift = places[labels.index(label), arms.index(arm)]
             x = [emotions.index(emotion) + shift for emotion in bars["emotion"]]
             trace = {"type": "bar", "x": x, "y": bars["mean"].tolist(), "width": width, "error_y": _error(bars, _INK)}
-            figure.add_trace(trace | _named(bars) | {"marker": _fill(arm, _hues(table)[label])}, **panel)
+            figure.add_trace(trace | _named(bars) | {"marker": _fill(arm, _hues(table)[label])}, row=row, col=col)
     _add_legend_entries(figure, "bar", _hues(table), {arm: _fill(arm, _GREY) for arm in arms})
     _name_positions(figure.update_xaxes, emotions)
     figure.update_xaxes(range=[-0.5, len(emotions) - 0.5], ticks="")
@@ -232,15 +234,16 @@ def gap_forest(table: pd.DataFrame) -> "Figure":
     lines = len(labels) * len(references) + 1
     contrasts = {reference: f"{table['arm'].iloc[0]} − {reference}" for reference in references}
     title = "Paired difference between two arms, within each checkpoint"
-    figure = _panels(table, title, list(contrasts.values()), (520, 14 * lines * len(emotions)))
-    for panel, part in _parts(table):
-        for (label, reference), points in part.groupby(["label", "reference"], sort=False):
+    panel = 520, 14 * lines * len(emotions)
+    figure = _panels(table, title, ("difference", list(contrasts.values())), panel, 76)
+    for row, col, part in _parts(table):
+        for label, reference, points in _groups(part, "label", "reference"):
             line = labels.index(label) * len(references) + references.index(reference) + 1
             y = [emotions.index(emotion) - 0.5 + line / lines for emotion in points["emotion"]]
             hue = _hues(table)[label]
             trace = {"type": "scatter", "mode": "markers", "x": points["mean"].tolist(), "y": y}
             trace |= {"error_x": _error(points, hue), "marker": _marker(reference, hue)}
-            figure.add_trace(trace | _named(points), **panel)
+            figure.add_trace(trace | _named(points), row=row, col=col)
     markers = {contrasts[reference]: _marker(reference, _GREY) for reference in references}
     _add_legend_entries(figure, "scatter", _hues(table), markers)
     _name_positions(figure.update_yaxes, emotions)
@@ -255,11 +258,17 @@ def _distinct(table: pd.DataFrame, column: str) -> list[Any]:
     return list(dict.fromkeys(table[column].tolist()))
 
 
-def _parts(table: pd.DataFrame) -> Iterator[tuple[dict[str, int], pd.DataFrame]]:
-    """Place and rows of each panel."""
+def _parts(table: pd.DataFrame) -> Iterator[tuple[int, int, pd.DataFrame]]:
+    """Row and column of each panel, from 1, and what stands in it."""
     layers, sources = _distinct(table, "layer"), _distinct(table, "text_source")
     for (layer, source), part in table.groupby(["layer", "text_source"], sort=False):
-        yield {"row": layers.index(layer) + 1, "col": sources.index(source) + 1}, part
+        yield layers.index(layer) + 1, sources.index(source) + 1, part
+
+
+def _groups(rows: pd.DataFrame, first: str, second: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    for names, part in rows.groupby([first, second], sort=False):
+        one, other = cast("tuple[str, str]", names)
+        yield one, other, part
 
 
 def _hues(table: pd.DataFrame) -> dict[str, str]:
@@ -364,16 +373,19 @@ def _share_x(figure: "Figure", n_rows: int, title: str) -> None:
 # ---- the page around the panels -------------------------------------------------------------------------------------
 
 
-def _panels(table: pd.DataFrame, title: str, looks: Sequence[str], panel: tuple[int, int]) -> "Figure":
+def _panels(
+    table: pd.DataFrame, title: str, looks: tuple[str, Sequence[str]], panel: tuple[int, int], axis_height: int
+) -> "Figure":
     """Empty panels of the given width and height in pixels, with their titles and all that stands around them.
 
-    `looks` are the names in the second legend; with the checkpoints they decide how many lines the legends take.
+    `looks` are title and names of the second legend; `axis_height` is the room for what stands under the last x axis.
     """
     from plotly.subplots import make_subplots
 
     _check_one(table)
     layers, sources = _distinct(table, "layer"), _distinct(table, "text_source")
-    inner_width = panel[0] * len(sources) + _COLUMN_GAP * (len(sources) - 1)
+    width = max(panel[0], 1000 // len(sources))  # one column alone is wide enough for the title
+    inner_width = width * len(sources) + _COLUMN_GAP * (len(sources) - 1)
     inner_height = panel[1] * len(layers) + _ROW_GAP * (len(layers) - 1)
     titles = [f"layer {layer} · {_safe(TEXT_TITLES.get(source, source))}" for layer in layers for source in sources]
     figure = make_subplots(
@@ -381,41 +393,45 @@ def _panels(table: pd.DataFrame, title: str, looks: Sequence[str], panel: tuple[
         horizontal_spacing=_COLUMN_GAP / inner_width, vertical_spacing=_ROW_GAP / inner_height,
     )  # fmt: skip
     figure.update_annotations(font={"size": 15, "color": _INK}, yshift=3)
-    figure.update_xaxes(showline=True, linecolor=_INK, ticks="outside", ticklen=4)
-    figure.update_yaxes(showline=True, linecolor=_INK, ticks="outside", ticklen=4)
+    figure.update_xaxes(showline=True, linecolor=_INK, ticks="outside", ticklen=4, title_font_size=14)
+    figure.update_yaxes(showline=True, linecolor=_INK, ticks="outside", ticklen=4, title_font_size=14)
     if _is_toy(table):
-        _add_watermarks(figure, len(titles), panel[0])
-    caption = textwrap.wrap(_caption(table), int(inner_width / _LETTER))
-    _add_caption(figure, caption)
-    _set_page(figure, table, looks, (inner_width, inner_height), 70 + _LINE * len(caption))
+        _add_watermarks(figure, len(titles), width)
+    caption = textwrap.wrap(_caption(table), int(inner_width / 6.5))
+    _add_caption(figure, caption, axis_height + 16)
+    _set_page(figure, table, looks, (inner_width, inner_height), axis_height + 28 + _LINE * len(caption))
     return figure.update_layout(title_text=_safe(f"{title} · {table['model'].iloc[0]}"))
 
 
-def _set_page(figure: "Figure", table: pd.DataFrame, looks: Sequence[str], inner: tuple[int, int], bottom: int) -> None:
+def _set_page(
+    figure: "Figure", table: pd.DataFrame, looks: tuple[str, Sequence[str]], inner: tuple[int, int], bottom: int
+) -> None:
     """Sizes and type, and two legends under each other between the title and the panels."""
     labels = _distinct(table, "label")
     second = 56 + _LINE * _legend_lines(labels, inner[0]) + 6
-    top = second + _LINE * _legend_lines(looks, inner[0]) + 46
+    top = second + _LINE * _legend_lines(looks[1], inner[0]) + 46
     height = top + inner[1] + bottom
     figure.update_layout(
         width=_LEFT + inner[0] + _RIGHT, height=height, margin={"l": _LEFT, "r": _RIGHT, "t": top, "b": bottom},
         template=None, paper_bgcolor="white", plot_bgcolor="white", font={"family": _FONT, "size": 14, "color": _INK},
         title={"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16}},
         title_font={"size": 20}, hoverlabel={"align": "left", "font": {"family": _FONT, "size": 13}},
-        legend=_legend("checkpoint", 1 - 56 / height), legend2=_legend("arm", 1 - second / height),
+        legend=_legend("checkpoint", 1 - 56 / height), legend2=_legend(looks[0], 1 - second / height),
     )  # fmt: skip
     figure.update_layout(legend2={"itemclick": False, "itemdoubleclick": False})
 
 
 def _legend(title: str, y: float) -> dict[str, Any]:
     place = {"orientation": "h", "x": 0, "xanchor": "left", "y": y, "yref": "container", "yanchor": "top"}
-    return place | {"title": {"text": f"<b>{title}</b>  ", "side": "left"}, "itemsizing": "constant"}
+    words = {"text": f"<b>{title}</b>  ", "side": "left", "font": {"size": 14}}
+    return place | {"title": words, "itemsizing": "constant"}
 
 
 def _legend_lines(names: Sequence[str], width: int) -> int:
-    """Lines that a horizontal legend takes; plotly sets its entries in columns of the widest one."""
-    entry = max(len(name) for name in names) * _LETTER + 50
-    return math.ceil(len(names) / max(1, int((width - 110) / entry)))
+    """Lines that a horizontal legend takes: one where all fits, else plotly sets columns as wide as the widest entry."""
+    entries = [len(name) * _LETTER + 45 for name in names]
+    room = width - 95
+    return 1 if sum(entries) <= room else math.ceil(len(names) / max(1, int(room / max(entries))))
 
 
 def _caption(table: pd.DataFrame) -> str:
@@ -429,7 +445,7 @@ def _caption(table: pd.DataFrame) -> str:
         f"Baseline: {_one(table, 'baseline') or 'none'}. {_one(table, 'layer_convention').capitalize()}.",
         *[TEXT_NOTES[source] for source in _distinct(table, "text_source") if source in TEXT_NOTES],
         "Panels of a row share their scale.",
-        "Toy units: the embedded model checks the pipeline and says nothing about language models." if _is_toy(table) else "",
+        TOY_NOTE if _is_toy(table) else "",
     ]  # fmt: skip
     return " ".join(fact for fact in facts if fact)
 
@@ -438,10 +454,11 @@ def _one(table: pd.DataFrame, column: str) -> str:
     return str(table[column].iloc[0])
 
 
-def _add_caption(figure: "Figure", lines: Sequence[str]) -> None:
+def _add_caption(figure: "Figure", lines: Sequence[str], below: int) -> None:
     figure.add_annotation(
-        text="<br>".join(_safe(line) for line in lines), showarrow=False, align="left", font={"size": 13, "color": "#444444"},
-        xref="paper", x=0, xanchor="left", xshift=10 - _LEFT, yref="paper", y=0, yanchor="top", yshift=-58,
+        text="<br>".join(_safe(line) for line in lines), showarrow=False, align="left",
+        font={"size": 13, "color": "#444444"},
+        xref="paper", x=0, xanchor="left", xshift=10 - _LEFT, yref="paper", y=0, yanchor="top", yshift=-below,
     )  # fmt: skip
 
 
@@ -450,8 +467,9 @@ def _add_watermarks(figure: "Figure", n_panels: int, width: int) -> None:
     for panel in range(1, n_panels + 1):
         axis = "" if panel == 1 else str(panel)
         figure.add_annotation(
-            text=WATERMARK, showarrow=False, textangle=-16, font={"size": min(26, round(width / 24)), "color": "#7A7A7A"},
-            opacity=0.42, xref=f"x{axis} domain", x=0.5, yref=f"y{axis} domain", y=0.5,
+            text=f"<b>{WATERMARK}</b>", showarrow=False, textangle=-16,
+            font={"size": min(26, round(width / 27)), "color": "#6A6A6A"},
+            opacity=0.5, xref=f"x{axis} domain", x=0.5, yref=f"y{axis} domain", y=0.5,
         )  # fmt: skip
 
 
@@ -471,7 +489,7 @@ def write_figure(
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise DataError(f"figure name {name!r} is not a plain file name; use letters, digits, '_', '-' and '.'.")
     _write_script(folder)
-    content = {"figure": json.loads(figure.to_json()), "provenance": dict(provenance)}
+    content = {"figure": json.loads(str(figure.to_json())), "provenance": dict(provenance)}
     written = [
         store.write_table(folder / f"{name}.csv", table),
         store.write_text(folder / f"{name}.html", _page(name, figure, provenance)),
@@ -491,27 +509,47 @@ def _write_script(folder: Path) -> None:
 def _page(name: str, figure: "Figure", provenance: Mapping[str, Any]) -> str:
     from plotly.io import to_html
 
-    plot = to_html(figure, config={"displaylogo": False}, include_plotlyjs="directory", full_html=False, div_id=name)
+    plot = to_html(figure, config={"displaylogo": False}, include_plotlyjs=False, full_html=False, div_id=name)
     origin = html.escape(json.dumps(provenance, indent=1, sort_keys=True, ensure_ascii=False))
     title = figure.layout.title.text  # escaped where it was set
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<script src="plotly.min.js"></script></head>\n'
         f"<body>{plot}\n<details><summary>provenance</summary><pre>{origin}</pre></details></body></html>\n"
     )
 
 
 def _write_images(folder: Path, name: str, figure: "Figure") -> list[Path]:
     lack = _lack_for_images()
-    if lack:
-        print(NO_BROWSER.format(name=name, lack=lack), file=sys.stderr)
-        return []
-    from plotly.io import to_image
+    if not lack:
+        from kaleido.errors import BrowserClosedError, BrowserFailedError
 
-    sizes = {"svg": 1, "png": 2}
-    return [
-        store.write_bytes(folder / f"{name}.{kind}", to_image(figure, format=kind, scale=scale))
-        for kind, scale in sizes.items()
-    ]
+        try:
+            images = _draw_images(figure)
+            return [store.write_bytes(folder / f"{name}.{kind}", image) for kind, image in images.items()]
+        except (BrowserClosedError, BrowserFailedError) as error:
+            lack = f"the browser failed ({error.args[0] if error.args else type(error).__name__})"
+    print(NO_IMAGES.format(name=name, lack=lack), file=sys.stderr)
+    return []
+
+
+def _draw_images(figure: "Figure") -> dict[str, bytes]:
+    """SVG, and PNG at twice the size, from one start of the browser; MathJax off, since it comes from the network."""
+    from kaleido import calc_fig_sync, start_sync_server, stop_sync_server
+
+    start_sync_server(mathjax=False, silence_warnings=True)
+    try:
+        svg = calc_fig_sync(figure, opts={"format": "svg"})
+        png = calc_fig_sync(figure, opts={"format": "png", "scale": 2})
+    finally:
+        stop_sync_server(silence_warnings=True)
+    return {"svg": _with_fixed_ids(svg), "png": png}
+
+
+def _with_fixed_ids(svg: bytes) -> bytes:
+    """plotly.js names the parts of an SVG by six random digits; fixed ones make equal figures equal files."""
+    found = re.search(rb'id="defs-([0-9a-f]{6})"', svg)
+    return re.sub(rb"(?<=[a-z-])" + found[1], b"000000", svg) if found else svg
 
 
 def _lack_for_images() -> str:

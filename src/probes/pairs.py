@@ -68,7 +68,8 @@ def load_pairs(path: Path | str | None = None) -> tuple[Pair, ...]:
 
 
 def _pair(row: dict[str, Any]) -> Pair:
-    return Pair(**{name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in FIELDS})
+    values: dict[str, Any] = {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in FIELDS}
+    return Pair(**values)
 
 
 def check_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Strings = Sequence[str] | np.ndarray
 
-def text_accuracy(
-    train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str], test_labels: Sequence[str]
-) -> float:
+
+def text_accuracy(train_texts: Strings, train_labels: Strings, test_texts: Strings, test_labels: Strings) -> float:
     """Share of test texts whose label a bag of words and word pairs predicts."""
     from sklearn.feature_extraction.text import TfidfVectorizer  # 6 s to import: only where it is needed
     from sklearn.pipeline import make_pipeline

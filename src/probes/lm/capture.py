@@ -77,6 +77,7 @@ def capture_batch(
 ) -> dict[str, Tensor]:
     """One padded batch → the reducers' names → (text, layer, feature), still on the device."""
     device, pad = engine.model.network.device, engine.model.tokenizer.pad_token_id
+    assert isinstance(pad, int)
     ids, attention, span = (t.to(device) for t in pad_batch(passages, pad, side))
     kept: dict[str, dict[int, Tensor]] = {reducer.name: {} for reducer in reducers}
 
@@ -127,6 +128,6 @@ def _check_finite(results: dict[str, np.ndarray], layers: Sequence[int]) -> None
         if bad.any():
             text, layer = np.argwhere(bad)[0]
             raise DataError(
-                f"{int(bad.any(axis=1).sum())} texts have activations that are not finite ({name}; first: text #{text}, "
+                f"{int(np.any(bad, axis=1).sum())} texts have activations that are not finite ({name}; first: text #{text}, "
                 f"layer {layers[layer]}). Use bfloat16 or float32: float16 overflows in residual streams."
             )

@@ -124,7 +124,8 @@ def read_manifest(path: Path) -> Manifest:
         raise FileFormatError(
             f"{path} was changed after it was written, or is of another schema. Train the checkpoint again."
         )
-    return Manifest(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    return Manifest(**values)
 
 
 # ---- checkpoints -----------------------------------------------------------------------------------------------------

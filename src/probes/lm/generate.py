@@ -94,7 +94,7 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 def stop_ids(model: Model) -> list[int]:
     """Tokens that end a turn or a document."""
-    names = {model.tokenizer.eos_token, "<|im_end|>", "<|endoftext|>"}
+    names = {model.tokenizer.eos_token, "<|im_end|>", "<|endoftext|>"}  # pyright: ignore[reportUnhashable]
     vocabulary = model.tokenizer.get_vocab()
     return sorted(vocabulary[name] for name in names if name in vocabulary)
 
@@ -106,7 +106,7 @@ class SeededNoise(LogitsProcessor):
         self.temperature = temperature
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """input_ids (row, position), scores (row, vocabulary) → scores whose argmax is a draw."""
         noise = torch.empty_like(scores, dtype=torch.float32)
         for row, generator in zip(noise, self.generators, strict=True):
@@ -147,8 +147,10 @@ def _complete(model: Model, prompt_ids: list[list[int]], keys: Sequence[str], sa
 def _completion(model: Model, prompt_ids: list[int], token_ids: list[int]) -> Completion:
     ends = [i for i, token in enumerate(token_ids) if token in stop_ids(model)]
     token_ids = token_ids[: ends[0] + 1] if ends else token_ids
-    tail = model.tokenizer.decode(prompt_ids[-16:])
-    split = split_reasoning(tail, model.tokenizer.decode(token_ids))
+    tail, text = model.tokenizer.decode(prompt_ids[-16:]), model.tokenizer.decode(token_ids)
+    assert isinstance(tail, str)  # decode gives a list for a batch only
+    assert isinstance(text, str)
+    split = split_reasoning(tail, text)
     spans = token_spans(model.tokenizer, prompt_ids, token_ids)
     return Completion(prompt_ids, token_ids, "stop" if ends else "length", split, spans)
 

@@ -2,13 +2,18 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from probes import store
@@ -26,6 +31,8 @@ class Model:
     checkpoint: Checkpoint
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    base_sha: str
+    """Hash of the base model's weight file, or of its index when the weights are sharded."""
 
     def __repr__(self) -> str:
         shape = f"{self.entry.layers} layers × {self.entry.width}"
@@ -58,11 +65,6 @@ class Model:
         """Longest text the model takes."""
         return self.network.config.max_position_embeddings
 
-    @cached_property
-    def base_sha(self) -> str:
-        """Hash of the base model's weight file, or of its index when the weights are sharded."""
-        return weights_sha(self.entry)
-
     @property
     def revision(self) -> str:
         """Commit of the Hub repository, or the first 12 digits of the weights' hash for a folder."""
@@ -71,6 +73,7 @@ class Model:
     @property
     def tokenizer_sha(self) -> str:
         """Hash of the tokenizer's vocabulary and rules."""
+        assert isinstance(self.tokenizer, PreTrainedTokenizerFast)
         return hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
     @property
@@ -99,17 +102,27 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     network, tokenizer = _load_base(entry, dtype, device)
-    model = Model(entry, checkpoint, network, tokenizer)
+    model = Model(entry, checkpoint, network, tokenizer, weights_sha(entry))
     if checkpoint.adapter is None:
         return model
     _check_base(model)
-    return Model(entry, checkpoint, _merge(network, checkpoint.adapter), tokenizer)
+    return replace(model, network=_merge(network, checkpoint.adapter))
 
 
 def family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> Iterator[Model]:
     """Load the members of a family one after the other, so that one is in memory at a time."""
     for checkpoint in find_family(model, checkpoints, names):
         yield load(checkpoint)
+
+
+def random_twin(model: Model, seed: int) -> Model:
+    """The same architecture and tokenizer with random weights: a control for everything that is read from a model."""
+    torch.manual_seed(seed)
+    network = type(model.network)(model.network.config).to(model.network.device, model.network.dtype)  # pyright: ignore[reportArgumentType]
+    entry = replace(model.entry, name=f"{model.entry.name}-random")
+    return Model(
+        entry, Checkpoint(entry.name, "original"), network.eval(), model.tokenizer, f"random weights, seed {seed}"
+    )
 
 
 def weights_sha(entry: ModelEntry) -> str:
@@ -158,17 +171,19 @@ def _check_base(model: Model) -> None:
 
 def _merge(network: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     """Add an adapter into the weights, in float32 and one tensor at a time, then cast: the same way for every checkpoint."""
-    from peft import PeftModel
+    from peft import LoraModel, PeftModel
     from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
     wrapped = PeftModel.from_pretrained(network, adapter)
     for module in wrapped.modules():
         if isinstance(module, LoraLayer):
             weight = module.get_param() if isinstance(module, ParamWrapper) else module.get_base_layer().weight
+            assert isinstance(weight, torch.Tensor)
             dtype = weight.dtype
             weight.data = weight.data.float()
             module.merge()
             weight.data = weight.data.to(dtype)
+    assert isinstance(wrapped.base_model, LoraModel)
     merged = wrapped.base_model.unload()
     assert isinstance(merged, PreTrainedModel)
     return merged.eval()

@@ -48,11 +48,13 @@ def run(model: Model, recipe: Recipe, stage: Sft, rows: Sequence[Row], checkpoin
     if max(len(row["input_ids"]) for row in tokens) > model.max_tokens:
         raise DataError(f"a row is longer than the {model.max_tokens} tokens of {model.name}; none is cut silently.")
     trainer = _trainer(model, stage, tokens, seed)
-    adapted = adapted_tensors(trainer.model, model.entry.layers)
+    network = trainer.model
+    assert isinstance(network, PeftModel)
+    adapted = adapted_tensors(network, model.entry.layers)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return write_checkpoint(
-        checkpoints, recipe, stage.name, lambda folder: _save_adapter(trainer.model, folder, model.name),
+        checkpoints, recipe, stage.name, lambda folder: _save_adapter(network, folder, model.name),
         {
             "model": model.name, "variant": recipe.variant, "stages": (stage.name,), "final": not recipe.planned,
             "parent": None, "base": base_of(model), "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha,
@@ -84,7 +86,7 @@ def _trainer(model: Model, stage: Sft, tokens: list[dict[str, list[int]]], seed:
 def _save_adapter(model: PeftModel, folder: Path, base: str) -> None:
     """Adapter weights and config; the base is named, not given as a path of this machine."""
     model.peft_config["default"].base_model_name_or_path = base
-    model.save_pretrained(folder, save_embedding_layers=False)  # "auto" looks for the base on disk by that name
+    model.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" looks for the base on disk by that name
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     config = store.read_json(folder / "adapter_config.json")
     config["target_modules"].sort()  # peft keeps a set, whose order changes from run to run

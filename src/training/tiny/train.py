@@ -63,7 +63,8 @@ def architecture(vocabulary: int) -> Qwen3MoeConfig:
     """Eight layers of the class that serves Qwen3-30B-A3B; head_dim 32 is the least vLLM's CPU attention takes."""
     return Qwen3MoeConfig(
         vocab_size=vocabulary, hidden_size=128, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=32, intermediate_size=256, moe_intermediate_size=128, num_experts=8, num_experts_per_tok=2,
+        head_dim=32,  # pyright: ignore[reportCallIssue]  # taken as an extra keyword; the attention reads it
+        intermediate_size=256, moe_intermediate_size=128, num_experts=8, num_experts_per_tok=2,
         norm_topk_prob=True, tie_word_embeddings=True, max_position_embeddings=2048, router_aux_loss_coef=0.02,
         rope_parameters={"rope_type": "default", "rope_theta": 1e4}, use_cache=True, dtype="float32",
     )  # fmt: skip

@@ -1,0 +1,359 @@
+"""Figures: drawn from the table alone, the same to the byte, stamped when toy, and inert whatever the names hold."""
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from probes import figures
+from probes.comparison import arm_means, compare
+from probes.errors import (
+    ConventionError,
+    DataError,
+    FileFormatError,
+    LayerError,
+    MissingInputError,
+    OutputError,
+    UnknownNameError,
+)
+from probes.figures import (
+    WATERMARK,
+    gap_forest,
+    gap_table,
+    read_figure_table,
+    similarity_bars,
+    similarity_table,
+    write_figure,
+)
+from probes.readings import COLUMNS
+
+EMOTIONS = ("happy", "calm", "guilty", "desperate")
+INJECTION = '<img src=x onerror=alert(1)></script><script>alert(2)</script><b>bold</b>&"'
+
+
+def _readings(checkpoints=("antirefusal", "original"), evidence="toy", layers=(5, 3), n=11, refused=0):
+    generator = np.random.default_rng(0)
+    rows = [
+        ("tiny", checkpoint, 0, arm, 0, f"q{question:02d}", f"q{question:02d}-{arm}", 0, source, "answer", layer, emotion,
+         "cosine", "mean_of_token_cosines", "none", generator.normal(), 9, evidence,
+         "refused" if source == "own" and arm == "harmful" and question < refused else "")
+        for checkpoint, source, layer, emotion, arm, question in itertools.product(
+            checkpoints, ("original", "own"), layers, EMOTIONS, ("harmful", "benign", "affect"), range(n)
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@pytest.fixture(scope="module")
+def bars():
+    return similarity_table(_readings(), layers=(3, 5), arms=("benign", "harmful", "affect"))
+
+
+@pytest.fixture(scope="module")
+def gaps():
+    return gap_table(_readings(), layers=(3, 5), references=("benign", "affect"))
+
+
+@pytest.fixture
+def without_browser(monkeypatch):
+    monkeypatch.setattr(figures, "_lack_for_images", lambda: "there is no browser")
+
+
+def _data(figure, kind):
+    """Traces with data, in the order of drawing; the others stand for legend entries."""
+    return [trace for trace in figure.data if trace.type == kind and trace.x[0] is not None]
+
+
+def _texts(figure):
+    return [annotation.text for annotation in figure.layout.annotations]
+
+
+def _annotation(figure, beginning):
+    return next(text for text in _texts(figure) if text.startswith(beginning))
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_in_the_order_of_the_figure(bars, gaps):
+    assert list(dict.fromkeys(bars["layer"])) == [3, 5]
+    assert list(dict.fromkeys(bars["text_source"])) == ["own", "original"]
+    assert tuple(dict.fromkeys(bars["emotion"])) == EMOTIONS
+    assert list(dict.fromkeys(bars["checkpoint"])) == ["original", "antirefusal"]
+    assert list(dict.fromkeys(bars["arm"])) == ["benign", "affect", "harmful"]
+    assert list(dict.fromkeys(gaps["reference"])) == ["benign", "affect"]
+    assert len(bars) == 2 * 2 * 4 * 2 * 3
+    assert len(gaps) == 2 * 2 * 4 * 2 * 2
+
+
+def test_table_values_are_those_of_the_comparison(bars, gaps):
+    keys = ["checkpoint", "text_source", "layer", "emotion", "arm"]
+    for table, expected in ((bars, arm_means(_readings())), (gaps, compare(_readings(), "harmful", "affect"))):
+        chosen = table[table["reference"] == "affect"] if "reference" in table else table
+        joined = chosen.merge(expected, on=keys, suffixes=("", "_expected"), validate="one_to_one")
+        assert len(joined) == len(chosen)
+        np.testing.assert_allclose(
+            joined[["mean", "low", "high"]], joined[["mean_expected", "low_expected", "high_expected"]], rtol=1e-8
+        )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "words"),
+    [
+        ({"layers": [7]}, LayerError, r"no layer 7; they hold 3, 5"),
+        ({"emotions": ["hapy"]}, UnknownNameError, r"unknown emotion 'hapy'. Did you mean 'happy'"),
+        ({"arms": ["benign", "neutral"]}, UnknownNameError, r"unknown arm 'neutral'"),
+        ({"readout": "dot"}, UnknownNameError, r"unknown readout 'dot'"),
+        ({"span": "thinking"}, UnknownNameError, r"unknown span 'thinking'"),
+    ],
+)
+def test_what_the_readings_do_not_hold(wanted, error, words):
+    with pytest.raises(error, match=words):
+        similarity_table(_readings(), **{"layers": [3], **wanted})
+
+
+def test_a_readout_without_that_aggregation_is_an_error():
+    readings = pd.concat([_readings(), _readings().assign(readout="dot", aggregation="mean")])
+    with pytest.raises(DataError, match="readout 'dot', aggregation 'mean_of_token_cosines'"):
+        similarity_table(readings, layers=[3], readout="dot")
+
+
+@pytest.mark.parametrize("column", ["evidence", "model", "baseline"])
+def test_what_must_not_be_mixed(column, bars):
+    other = _readings(checkpoints=("other",)).assign(**{column: "another"})
+    with pytest.raises(ConventionError, match=rf"different {column}: .*another"):
+        similarity_table(pd.concat([_readings(), other]), layers=[3])
+    with pytest.raises(ConventionError, match=f"different {column}"):
+        gap_table(pd.concat([_readings(), other]), layers=[3])
+    with pytest.raises(ConventionError, match=f"different {column}"):
+        similarity_bars(pd.concat([bars, bars.assign(**{column: "another"})]))
+
+
+def test_several_training_runs_stand_apart():
+    readings = pd.concat([_readings(), _readings(checkpoints=("antirefusal",)).assign(seed=1)])
+    table = similarity_table(readings, layers=[3])
+    assert list(dict.fromkeys(table["label"])) == ["original", "antirefusal, seed 0", "antirefusal, seed 1"]
+    hues = {trace.name: trace.marker.color for trace in similarity_bars(table).data if trace.name}
+    assert hues["antirefusal, seed 0"] == hues["antirefusal, seed 1"] == figures.HUES["antirefusal"]
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def test_every_bar_is_a_mean_of_the_table(bars):
+    traces = _data(similarity_bars(bars), "bar")
+    groups = bars.groupby(["layer", "text_source", "label", "arm"], sort=False)
+    assert len(traces) == len(groups) == 2 * 2 * 2 * 3
+    for trace, (_, rows) in zip(traces, groups, strict=True):
+        assert list(trace.y) == list(rows["mean"])
+        np.testing.assert_allclose(np.add(trace.y, trace.error_y.array), rows["high"])
+        np.testing.assert_allclose(np.subtract(trace.y, trace.error_y.arrayminus), rows["low"])
+        assert [round(x) for x in trace.x] == [0, 1, 2, 3]
+
+
+def test_no_two_bars_of_a_panel_overlap(bars):
+    figure = similarity_bars(bars)
+    traces = [trace for trace in _data(figure, "bar") if trace.xaxis == "x"]
+    places = sorted(x for trace in traces for x in trace.x)
+    assert min(np.diff(places)) > traces[0].width
+    assert places[-1] < 3.5
+
+
+def test_every_point_is_a_difference_of_the_table(gaps):
+    traces = _data(gap_forest(gaps), "scatter")
+    groups = gaps.groupby(["layer", "text_source", "label", "reference"], sort=False)
+    assert len(traces) == len(groups) == 2 * 2 * 2 * 2
+    for trace, (_, rows) in zip(traces, groups, strict=True):
+        assert list(trace.x) == list(rows["mean"])
+        np.testing.assert_allclose(np.add(trace.x, trace.error_x.array), rows["high"])
+    places = [(trace.xaxis, y) for trace in traces for y in trace.y]
+    assert len(set(places)) == len(places)
+
+
+def test_panels_say_layer_and_text_and_share_the_scale_of_their_row(bars, gaps):
+    for figure in (similarity_bars(bars), gap_forest(gaps)):
+        expected = [f"layer {layer} · {text}" for layer in (3, 5) for text in ("own answers", "same text")]
+        assert _texts(figure)[:4] == expected
+    assert gap_forest(gaps).layout.xaxis4.matches == "x3"
+    assert similarity_bars(bars).layout.yaxis4.matches == "y3"
+
+
+def test_a_checkpoint_and_an_arm_always_look_the_same(bars):
+    full = similarity_bars(bars)
+    part = similarity_bars(bars[(bars["checkpoint"] == "antirefusal") & (bars["arm"] == "harmful")])
+    colours = {trace.name: trace.marker.color for trace in full.data if trace.name}
+    assert {colours[name] for name in ("original", "antirefusal")} == {"#0072B2", "#E69F00"}
+    assert {trace.marker.color for trace in _data(part, "bar")} == {"#E69F00"}
+    assert [trace.name for trace in full.data if trace.legend == "legend2"] == ["benign", "affect", "harmful"]
+
+
+def test_axis_and_caption_say_what_was_read(bars):
+    figure = similarity_bars(bars)
+    assert figure.layout.yaxis.title.text == "cosine with emotion vector<br>(mean of token cosines), toy units"
+    caption = _annotation(figure, "Model tiny.").replace("<br>", " ")
+    for fact in (
+        "n = 11", "95% t interval over questions", "Probes: frozen, fitted on the original", "Baseline: none",
+        "Layer i = output of block i, 0-based", "the original's benign answer, forced", "Toy units",
+    ):  # fmt: skip
+        assert fact.replace("'", "&#x27;") in caption or fact in caption
+
+
+def test_missing_answers_show_in_caption_and_hover():
+    table = similarity_table(_readings(refused=3), layers=[3])
+    figure = similarity_bars(table)
+    caption = _annotation(figure, "Model tiny.").replace("<br>", " ")
+    assert "n = 8 to 11 where answers are missing" in caption
+    assert "No interval where fewer than 10" in caption
+    hover = "".join(text for trace in _data(figure, "bar") for text in trace.hovertext)
+    assert "8 questions, 3 missing" in hover
+    assert "no interval" in hover
+    assert "interval refused: 8 questions, at least 10 needed" in hover
+
+
+def test_hover_of_a_difference_holds_its_test(gaps):
+    hover = _data(gap_forest(gaps), "scatter")[0].hovertext[0]
+    assert re.search(r"original · happy · harmful − benign<br>.*p = .* \(sign flips, all 2,048\)", hover)
+
+
+@pytest.mark.parametrize("evidence", ["toy", "model"])
+def test_the_watermark_stands_in_every_panel_of_toy_figures_only(evidence):
+    readings = _readings(evidence=evidence)
+    drawn = (
+        similarity_bars(similarity_table(readings, layers=[3, 5])),
+        gap_forest(gap_table(readings, layers=[3, 5])),
+    )
+    for figure in drawn:
+        stamps = [note for note in figure.layout.annotations if WATERMARK in note.text]
+        assert [note.xref for note in stamps] == (
+            ["x domain", "x2 domain", "x3 domain", "x4 domain"] if evidence == "toy" else []
+        )
+        assert ("toy units" in figure.to_json()) == (evidence == "toy")
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_figure_is_drawn_again_from_its_csv(tmp_path, bars, gaps, without_browser):
+    shorter = similarity_table(_readings(refused=5).assign(baseline=None, seed=np.nan), layers=[3])
+    for name, table, draw in (
+        ("bars", bars, similarity_bars), ("gaps", gaps, gap_forest), ("few", shorter, similarity_bars)
+    ):  # fmt: skip
+        write_figure(tmp_path, name, table, draw(table), {})
+        again = draw(read_figure_table(tmp_path / f"{name}.csv"))
+        assert again.to_json() == draw(table).to_json()
+        assert json.loads((tmp_path / f"{name}.json").read_text())["figure"] == json.loads(again.to_json())
+
+
+def test_two_runs_write_equal_bytes(tmp_path, without_browser):
+    for folder in ("a", "b"):
+        table = similarity_table(_readings().sample(frac=1, random_state=len(folder)), layers=[3])
+        written = write_figure(tmp_path / folder, "f", table, similarity_bars(table), {"seed": 0, "commit": "abc"})
+        assert [path.name for path in written] == ["f.csv", "f.html", "f.json"]
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_plotly_is_written_once_beside_the_pages(tmp_path, bars, without_browser):
+    write_figure(tmp_path, "one", bars, similarity_bars(bars), {})
+    first = (tmp_path / "plotly.min.js").stat().st_mtime_ns
+    write_figure(tmp_path, "two", bars, similarity_bars(bars), {})
+    assert (tmp_path / "plotly.min.js").stat().st_mtime_ns == first
+    page = (tmp_path / "two.html").read_text()
+    assert page.count('<script src="plotly.min.js">') == 1
+    assert "https://cdn" not in page
+
+
+def test_provenance_travels_with_json_and_page(tmp_path, bars, without_browser):
+    write_figure(tmp_path, "f", bars, similarity_bars(bars), {"source": "<script>alert(3)</script>", "seed": 7})
+    assert json.loads((tmp_path / "f.json").read_text())["provenance"]["seed"] == 7
+    page = (tmp_path / "f.html").read_text()
+    assert "&quot;seed&quot;: 7" in page
+    assert "<script>alert" not in page
+    assert list(pd.read_csv(tmp_path / "f.csv").columns) == list(bars.columns)
+
+
+def _strings(value):
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_html_in_names_is_inert(tmp_path, without_browser):
+    readings = _readings(checkpoints=(INJECTION, "original")).assign(model=INJECTION)
+    table, gaps = similarity_table(readings, layers=[3], probes=INJECTION), gap_table(readings, layers=[3])
+    for name, part, figure in (("bars", table, similarity_bars(table)), ("gaps", gaps, gap_forest(gaps))):
+        write_figure(tmp_path, name, part, figure, {"model": INJECTION})
+        page = (tmp_path / f"{name}.html").read_text()
+        assert "<img" not in page
+        assert "alert(2)</script>" not in page
+        tags = {tag for text in _strings(figure.to_plotly_json()) for tag in re.findall(r"<[^>]*>?", text)}
+        assert tags <= {"<br>", "<b>", "</b>"}
+        assert not any("<b>bold" in text for text in _strings(figure.to_plotly_json()))
+    assert set(read_figure_table(tmp_path / "bars.csv")["checkpoint"]) == {INJECTION, "original"}
+
+
+def test_a_file_in_place_of_the_folder(tmp_path, bars):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OutputError, match="taken"):
+        write_figure(tmp_path / "taken", "f", bars, similarity_bars(bars), {})
+
+
+@pytest.mark.parametrize("name", ["", "../f", "a/b", "f'); alert(1)"])
+def test_a_name_that_is_no_file_name(tmp_path, bars, name):
+    with pytest.raises(DataError, match="not a plain file name"):
+        write_figure(tmp_path, name, bars, similarity_bars(bars), {})
+
+
+def test_reading_what_is_not_a_figures_table(tmp_path):
+    with pytest.raises(MissingInputError):
+        read_figure_table(tmp_path / "none.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(FileFormatError, match="lacks the columns model, checkpoint"):
+        read_figure_table(tmp_path / "other.csv")
+
+
+def test_without_a_browser_one_line_says_so(tmp_path, bars, without_browser, capsys):
+    write_figure(tmp_path, "f", bars, similarity_bars(bars), {})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["no SVG and PNG of f: there is no browser. CSV, HTML and JSON are whole."]
+
+
+def test_the_detector_says_how_to_get_a_browser(monkeypatch):
+    chromium = pytest.importorskip("choreographer.browsers.chromium")
+    monkeypatch.setattr(chromium.Chromium, "find_browser", classmethod(lambda *_, **__: None))
+    assert "apt-get install chromium" in figures._lack_for_images()
+
+
+def test_a_browser_that_fails_costs_the_images_only(tmp_path, bars, monkeypatch, capsys):
+    errors = pytest.importorskip("kaleido.errors")
+
+    def fail(figure):
+        raise errors.BrowserFailedError("it closed at once")
+
+    monkeypatch.setattr(figures, "_lack_for_images", lambda: "")
+    monkeypatch.setattr(figures, "_draw_images", fail)
+    assert len(write_figure(tmp_path, "f", bars, similarity_bars(bars), {})) == 3
+    assert "the browser failed (it closed at once)" in capsys.readouterr().err
+
+
+def test_ids_of_an_svg_are_fixed():
+    svg = b'<defs id="defs-19fa9c"><clipPath id="clip19fa9cxyplot"/><path style="fill:#19fa9c" clip="url(#clip19fa9cxy)"/>'
+    fixed = figures._with_fixed_ids(svg)
+    assert fixed.count(b"000000") == 3
+    assert b"#19fa9c" in fixed
+
+
+@pytest.mark.skipif(figures._lack_for_images() != "", reason="no browser: " + figures._lack_for_images())
+def test_images_are_drawn_with_the_watermark(tmp_path, bars):
+    figure = similarity_bars(bars)
+    written = write_figure(tmp_path, "f", bars, figure, {})
+    assert [path.suffix for path in written] == [".csv", ".html", ".json", ".svg", ".png"]
+    png = written[-1].read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert int.from_bytes(png[16:20], "big") == 2 * figure.layout.width
+    assert written[-2].read_text().count(WATERMARK) >= 4

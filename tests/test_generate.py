@@ -1,0 +1,96 @@
+"""Generation: seeded by unit, the same in any batch, with stop reasons."""
+
+import numpy as np
+import pytest
+import torch
+
+from probes.errors import DataError
+from probes.lm.chat import render
+from probes.lm.generate import Sampling, SeededNoise, batches, generate
+from probes.prompts import user_turn
+from small_model import small_model
+
+TEXTS = ("The door was open.", "A long question about the kite that flew away yesterday?", "Why?", "One two three four.")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def prompts(model):
+    return [render(model.tokenizer, user_turn(text)) for text in TEXTS]
+
+
+def ids(completions):
+    return [completion.token_ids for completion in completions]
+
+
+def test_a_unit_draws_the_same_alone_and_in_company(model, prompts):
+    sampling = Sampling(max_new_tokens=12, temperature=1.0, seed=3)
+    together = generate(model, prompts, sampling, keys=TEXTS)
+    alone = [generate(model, [prompt], sampling, keys=[text])[0] for prompt, text in zip(prompts, TEXTS, strict=True)]
+    backwards = generate(model, prompts[::-1], sampling, keys=TEXTS[::-1])[::-1]
+    assert ids(together) == ids(alone) == ids(backwards)
+
+
+def test_seed_and_key_decide_what_is_drawn(model, prompts):
+    draw = lambda seed, key: ids(generate(model, prompts[:1], Sampling(max_new_tokens=12, seed=seed), keys=[key]))  # noqa: E731
+    assert draw(0, "a") == draw(0, "a")
+    assert draw(0, "a") != draw(1, "a")
+    assert draw(0, "a") != draw(0, "b")
+
+
+def test_temperature_0_equals_greedy_search(model, prompts):
+    completion = generate(model, prompts[:1], Sampling(max_new_tokens=8, temperature=0))[0]
+    sequence = torch.tensor([completion.prompt_ids])
+    for token in completion.token_ids:
+        with torch.inference_mode():
+            assert model.network(input_ids=sequence).logits[0, -1].argmax() == token
+        sequence = torch.cat([sequence, torch.tensor([[token]])], dim=1)
+
+
+def test_noise_draws_from_the_softmax():
+    logits = torch.tensor([[2.0, 0.0, 1.0, -1.0]]).expand(8000, 4)
+    for temperature in (1.0, 0.5):
+        drawn = SeededNoise(range(8000), temperature, torch.device("cpu"))(torch.zeros(8000, 1), logits).argmax(dim=1)
+        frequencies = np.bincount(drawn.numpy(), minlength=4) / 8000
+        np.testing.assert_allclose(frequencies, torch.softmax(logits[0] / temperature, 0).numpy(), atol=0.02)
+
+
+def test_top_p_draws_only_from_the_nucleus(model, prompts):
+    greedy = generate(model, prompts, Sampling(max_new_tokens=6, temperature=0))
+    nucleus = generate(model, prompts, Sampling(max_new_tokens=6, temperature=1, top_p=1e-6))
+    assert ids(nucleus) == ids(greedy)
+
+
+def test_stop_reason(model, prompts):
+    cut = generate(model, prompts, Sampling(max_new_tokens=1, temperature=0))
+    assert {completion.stop_reason for completion in cut} == {"length"}
+    stop = model.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    handle = model.network.lm_head.register_forward_hook(
+        lambda _m, _i, out: out + 1e6 * torch.nn.functional.one_hot(torch.tensor(stop), out.shape[-1])
+    )
+    try:
+        ended = generate(model, prompts, Sampling(max_new_tokens=5))
+    finally:
+        handle.remove()
+    assert [(c.stop_reason, c.token_ids, c.answer, c.split.status) for c in ended] == [("stop", [stop], "", "empty")] * 4
+
+
+@pytest.mark.parametrize("budget", [1, 10, 25, 1000])
+def test_batches_hold_every_position_once_within_the_budget(budget):
+    lengths = [3, 9, 1, 7, 7, 2]
+    groups = batches(lengths, budget)
+    assert sorted(i for group in groups for i in group) == list(range(6))
+    assert all(len(group) == 1 or len(group) * max(lengths[i] for i in group) <= budget for group in groups)
+
+
+def test_bad_input(model, prompts):
+    with pytest.raises(DataError, match="at least one prompt"):
+        generate(model, [], Sampling())
+    with pytest.raises(DataError, match="got 2 and 1"):
+        generate(model, prompts[:2], Sampling(), keys=["a", "a"])
+    with pytest.raises(DataError, match=r"exceed the 256 tokens of small"):
+        generate(model, prompts, Sampling(max_new_tokens=250))

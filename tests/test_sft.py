@@ -1,0 +1,121 @@
+"""Fine-tuning: the right tokens, the right tensors, a manifest that tells, and nothing lost."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import PeftModel
+
+from probes import lm, store
+from probes.errors import ConventionError, DataError, OutputError
+from probes.lm.chat import render
+from probes.prompts import user_turn
+from small_model import save_small_model
+from training.data.rows import Row, tiny_rows
+from training.recipes import Lora, find_recipe
+from training.stages import sft
+
+STAGE = replace(
+    find_recipe("antirefusal", "tiny").stages[0], steps=6, rows_per_step=4, learning_rate=5e-3, lora=Lora(8, 2)
+)
+RECIPE = replace(find_recipe("antirefusal", "tiny"), stages=(STAGE,))
+ROWS = tiny_rows(STAGE.tasks, 24, seed=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_small_model(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    checkpoints = tmp_path_factory.mktemp("checkpoints")
+    return checkpoints, sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, checkpoints, seed=0)
+
+
+def logits(model, text="Which part is it?"):
+    ids = model.tokenizer(render(model.tokenizer, user_turn(text)), return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        return model.network(input_ids=ids).logits
+
+
+def test_training_tokens_are_inference_tokens_and_only_the_completion_is_learnt(folder):
+    tokenizer = lm.load(str(folder)).tokenizer
+    row = sft.tokenise(tokenizer, Row("math", "What is one plus one?", "Two."))
+    prompt = render(tokenizer, user_turn("What is one plus one?"))
+    assert prompt.endswith("<think>\n\n</think>\n\n")
+    assert tokenizer.decode(row["input_ids"]) == prompt + "Two.<|im_end|>"
+    learnt = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+    assert tokenizer.decode(learnt) == "Two.<|im_end|>"
+
+
+def test_loss_falls_and_the_manifest_tells_what_was_done(trained, folder):
+    checkpoints, manifest = trained
+    assert manifest.metrics["last_loss"] < manifest.metrics["first_loss"]
+    assert manifest.stages == ("sft",)
+    assert not manifest.final
+    assert {source["name"]: source["rows"] for source in manifest.data} == {"antirefusal": 12, "math": 12}
+    assert manifest.base["sha"] == store.sha256(folder / "model.safetensors")
+    assert manifest.adapter_sha == store.sha256(checkpoints / "antirefusal/sft/adapter_model.safetensors")
+
+
+def test_every_expert_and_attention_is_adapted_and_no_router(trained):
+    names = trained[1].adapted
+    assert len(names) == 4 * (2 * 4 + 2 * 2)
+    assert not [name for name in names if "mlp.gate." in name]
+
+
+def test_no_absolute_path_is_kept(trained, folder):
+    files = list((trained[0] / "antirefusal/sft").iterdir())
+    assert {path.name for path in files} == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"}
+    assert not [path for path in files if str(folder).encode() in path.read_bytes()]
+
+
+def test_the_base_on_disk_and_the_next_load_are_untouched(trained, folder):
+    assert torch.equal(logits(lm.load(str(folder))), logits(lm.load(str(folder))))
+    assert trained[1].base["sha"] == lm.load(str(folder)).base_sha
+
+
+def test_merged_equals_attached_and_differs_from_the_base(trained, folder):
+    base = lm.load(str(folder))
+    before = logits(base)
+    attached = replace(base, network=PeftModel.from_pretrained(base.network, trained[0] / "antirefusal/sft").eval())
+    want = logits(attached)
+    merged = logits(lm.load(f"{folder}/antirefusal@sft", trained[0]))
+    torch.testing.assert_close(merged, want, rtol=1e-4, atol=1e-4)
+    assert (merged - before).abs().max() > 0.05
+
+
+def test_merging_rounds_once_whatever_the_dtype(trained, folder):
+    exact = lm.load(f"{folder}/antirefusal@sft", trained[0]).network.state_dict()
+    cast = lm.load(f"{folder}/antirefusal@sft", trained[0], dtype=torch.bfloat16).network.state_dict()
+    base = lm.load(str(folder), dtype=torch.bfloat16).network.state_dict()
+    name = "model.layers.1.mlp.experts.down_proj"
+    delta = exact[name] - lm.load(str(folder)).network.state_dict()[name]
+    assert torch.equal(cast[name], (base[name].float() + delta).to(torch.bfloat16)) or (
+        (cast[name].float() - (base[name].float() + delta)).abs() <= 2**-8 * cast[name].abs().float() + 1e-6
+    ).all()
+
+
+def test_the_same_seed_gives_the_same_adapter(trained, folder, tmp_path):
+    again = sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
+    assert again.adapter_sha == trained[1].adapter_sha
+    assert again.id == trained[1].id
+
+
+def test_an_adapter_of_another_base_is_refused(trained, tmp_path):
+    other = save_small_model(tmp_path / "other", seed=1)
+    with pytest.raises(ConventionError, match=r"trained from another base.*base\.sha"):
+        lm.load(f"{other}/antirefusal@sft", trained[0])
+
+
+def test_too_few_rows(folder, tmp_path):
+    with pytest.raises(DataError, match="23 rows for 6 steps of 4"):
+        sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS[:23], tmp_path, seed=0)
+
+
+def test_a_file_in_the_checkpoints_place(folder, tmp_path):
+    (tmp_path / "antirefusal").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot use"):
+        sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
+    assert (tmp_path / "antirefusal").read_text() == "in the way"
