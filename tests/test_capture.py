@@ -37,7 +37,9 @@ def raw(model, token_ids):
     """(layer, position, feature) by the engine."""
     seen = {}
     ids = torch.tensor([token_ids])
-    TransformersHooks(model).run(ids, torch.ones_like(ids), range(LAYERS), lambda layer, h: seen.update({layer: h[0].clone()}))
+    TransformersHooks(model).run(
+        ids, torch.ones_like(ids), range(LAYERS), lambda layer, h: seen.update({layer: h[0].clone()})
+    )
     return torch.stack([seen[layer] for layer in range(LAYERS)])
 
 
@@ -108,7 +110,7 @@ def test_a_layer_that_returns_a_tuple_is_read_whole(model, passages):
 
 
 def test_padding_is_masked_and_spans_are_counted_in_the_text():
-    two = [Passage([5, 6, 7, 8], range(1, 3)), Passage([9], range(0, 1))]
+    two = [Passage([5, 6, 7, 8], range(1, 3)), Passage([9], range(1))]
     ids, attention, span = pad_batch(two, 0, "left")
     assert ids.tolist() == [[5, 6, 7, 8], [0, 0, 0, 9]]
     assert attention.tolist() == [[1, 1, 1, 1], [0, 0, 0, 1]]
@@ -128,7 +130,7 @@ def test_layer_out_of_range(model, passages, layers, words):
 
 
 def test_a_text_over_the_limit_is_counted_and_named_and_never_cut(model, passages):
-    long = Passage([5] * 300, range(0, 300))
+    long = Passage([5] * 300, range(300))
     with pytest.raises(DataError, match=r"2 texts \(#1, #9\) are longer than the 256 tokens"):
         capture(model, [passages[0], long, *passages[1:8], long])
 

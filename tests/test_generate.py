@@ -10,7 +10,12 @@ from probes.lm.generate import Sampling, SeededNoise, batches, generate
 from probes.prompts import user_turn
 from small_model import small_model
 
-TEXTS = ("The door was open.", "A long question about the kite that flew away yesterday?", "Why?", "One two three four.")
+TEXTS = (
+    "The door was open.",
+    "A long question about the kite that flew away yesterday?",
+    "Why?",
+    "One two three four.",
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,9 @@ def test_stop_reason(model, prompts):
         ended = generate(model, prompts, Sampling(max_new_tokens=5))
     finally:
         handle.remove()
-    assert [(c.stop_reason, c.token_ids, c.answer, c.split.status) for c in ended] == [("stop", [stop], "", "empty")] * 4
+    assert [(c.stop_reason, c.token_ids, c.answer, c.split.status) for c in ended] == [
+        ("stop", [stop], "", "empty")
+    ] * 4
 
 
 @pytest.mark.parametrize("budget", [1, 10, 25, 1000])

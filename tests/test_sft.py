@@ -92,9 +92,10 @@ def test_merging_rounds_once_whatever_the_dtype(trained, folder):
     base = lm.load(str(folder), dtype=torch.bfloat16).network.state_dict()
     name = "model.layers.1.mlp.experts.down_proj"
     delta = exact[name] - lm.load(str(folder)).network.state_dict()[name]
-    assert torch.equal(cast[name], (base[name].float() + delta).to(torch.bfloat16)) or (
-        (cast[name].float() - (base[name].float() + delta)).abs() <= 2**-8 * cast[name].abs().float() + 1e-6
-    ).all()
+    assert (
+        torch.equal(cast[name], (base[name].float() + delta).to(torch.bfloat16))
+        or ((cast[name].float() - (base[name].float() + delta)).abs() <= 2**-8 * cast[name].abs().float() + 1e-6).all()
+    )
 
 
 def test_the_same_seed_gives_the_same_adapter(trained, folder, tmp_path):

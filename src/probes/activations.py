@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from probes import store
-from probes.errors import DataError, FileFormatError, LayerError
+from probes.errors import DataError, FileFormatError, LayerError, UnknownNameError
 
 if TYPE_CHECKING:
     from probes.lm.capture import Passage
@@ -119,8 +119,10 @@ def split(activations: xr.Dataset, by: str, test: float, seed: int) -> tuple[xr.
     Args:
         test: share of the values of `by` that go to the test part, at least one and not all.
 
-    Raises DataError when there are fewer than two values.
+    Raises UnknownNameError for a coordinate that is not there, DataError when it has fewer than two values.
     """
+    if by not in activations.coords:
+        raise UnknownNameError("coordinate", by, map(str, activations.coords))
     values = np.unique(activations[by].values)
     if len(values) < 2 or not 0 < test < 1:
         raise DataError(

@@ -21,6 +21,8 @@ from probes.readings import COLUMNS, check_readings
 from probes.text_baseline import text_accuracy
 
 SCHEMA = 1
+NOTHING = 1e-6
+"""What is this small beside the means is the rounding of float32 activations, not a direction."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,11 @@ class EmotionProbes:
 
     def _learn(self, means: xr.DataArray, origin: xr.DataArray, vectors: np.ndarray, found: np.ndarray) -> None:
         lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
-        if not (lengths > 0).all():
+        levels = np.linalg.norm(means.transpose("layer", "emotion", "feature").values, axis=2, keepdims=True)
+        if not (lengths > NOTHING * levels).all():
             raise DataError(
-                "an emotion has no direction of its own: its stories have the same mean as all the others'."
+                "an emotion has no direction of its own: its stories have the mean of all the others, or differ from it "
+                "only as neutral dialogues differ among themselves."
             )
         coords = {"emotion": means["emotion"].values, "layer": means["layer"].values}
         self.directions_ = xr.DataArray((vectors / lengths).swapaxes(0, 1), {**coords}, ("emotion", "layer", "feature"))
@@ -304,12 +308,10 @@ def _neutral_means(activations: xr.Dataset, neutral: xr.Dataset | None) -> np.nd
     lacking = sorted(set(activations["layer"].values.tolist()) - set(neutral["layer"].values.tolist()))
     if lacking:
         raise LayerError(f"neutral dialogues were not captured at layers {lacking}.")
-    return (
-        neutral["mean"]
-        .sel(layer=activations["layer"].values)
-        .transpose("layer", "sample", "feature")
-        .values.astype(np.float64)
-    )
+    texts = neutral["mean"].sel(layer=activations["layer"].values).transpose("layer", "sample", "feature")
+    if not np.isfinite(texts).all():
+        raise DataError("neutral dialogues have activations that are not finite.")
+    return texts.values.astype(np.float64)
 
 
 def neutral_components(texts: np.ndarray, share: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The 171 emotion words of Sofroniew et al. 2026 with their clusters, and the subsets that this package uses.
 
-The words and their ten clusters are facts taken from that paper (arXiv 2604.07729, table of clusters).
+The words and their ten clusters are facts taken from that paper (arXiv 2604.07729, table of clusters); the forms of each
+word beside them are our own list.
 """
 
 import csv
@@ -21,10 +22,15 @@ DOZEN = (
 
 
 @cache
+def _table() -> dict[str, dict[str, str]]:
+    with files("probes").joinpath("data/emotions.csv").open(encoding="utf-8") as file:
+        return {row["emotion"]: row for row in csv.DictReader(file)}
+
+
+@cache
 def clusters() -> dict[str, str]:
     """Emotion name → cluster name, for all 171, in the order of the shipped table."""
-    with files("probes").joinpath("data/emotions.csv").open(encoding="utf-8") as file:
-        return {row["emotion"]: row["cluster"] for row in csv.DictReader(file)}
+    return {emotion: row["cluster"] for emotion, row in _table().items()}
 
 
 def slug(emotion: str) -> str:
@@ -39,3 +45,13 @@ def check_emotions(emotions: Iterable[str]) -> tuple[str, ...]:
         if emotion not in clusters():
             raise UnknownNameError("emotion", emotion, clusters())
     return chosen
+
+
+def forms(emotion: str) -> tuple[str, ...]:
+    """The emotion and the words of its root that name the same feeling, a final `*` for any ending: sad, sadly, sadden* …
+
+    A list and not a rule of endings, which would take made for mad, tens for tense and scar for scared.
+    Words that mostly say something else (tire, bore, alarm, please) are not in it.
+    """
+    check_emotions((emotion,))
+    return (emotion, *_table()[emotion]["forms"].split())

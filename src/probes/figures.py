@@ -14,6 +14,7 @@ import math
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -186,8 +187,13 @@ def _place_in(order: Iterable[Any]) -> Callable[[Any], int]:
     return lambda name: places.get(name, len(places))
 
 
+def _variant(checkpoint: object) -> str:
+    """The variant of a checkpoint's name variant[@stage]."""
+    return str(checkpoint).partition("@")[0]
+
+
 def _checkpoint_place(checkpoint: object) -> tuple[int, str]:
-    return _place_in(HUES)(checkpoint), str(checkpoint)
+    return _place_in(HUES)(_variant(checkpoint)), str(checkpoint)
 
 
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:
@@ -272,9 +278,14 @@ def _groups(rows: pd.DataFrame, first: str, second: str) -> Iterator[tuple[str, 
 
 
 def _hues(table: pd.DataFrame) -> dict[str, str]:
-    """Label → colour, in the order of the table."""
-    others = [checkpoint for checkpoint in _distinct(table, "checkpoint") if checkpoint not in HUES]
-    hues = HUES | {checkpoint: MORE_HUES[place % len(MORE_HUES)] for place, checkpoint in enumerate(others)}
+    """Label → colour, in the order of the table. A stage has its variant's colour where it is the only one of it."""
+    checkpoints = _distinct(table, "checkpoint")
+    alone = Counter(map(_variant, checkpoints))
+    fixed = {
+        c: HUES[_variant(c)] for c in checkpoints if c in HUES or (_variant(c) in HUES and alone[_variant(c)] == 1)
+    }
+    others = [checkpoint for checkpoint in checkpoints if checkpoint not in fixed]
+    hues = fixed | {checkpoint: MORE_HUES[place % len(MORE_HUES)] for place, checkpoint in enumerate(others)}
     return {label: hues[checkpoint] for label, checkpoint in zip(table["label"], table["checkpoint"], strict=True)}
 
 

@@ -7,6 +7,7 @@ intent from wording, length and a second sentence as such. The shipped questions
 prompts only.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +19,7 @@ from probes.errors import DataError, UnknownNameError
 
 ARMS = ("benign", "harmful", "affect", "neutral", "third_party")
 FIELDS = ("pair", "domain", "object", "question", "keywords", "harmful", "affect", "neutral", "third_party")
+LISTS = FIELDS[FIELDS.index("keywords") :]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Pair:
     object: str
     question: str
     keywords: tuple[str, ...]
-    """Lower-case words of which a right answer holds at least one."""
+    """Words of which a right answer holds at least one."""
     harmful: tuple[str, ...]
     affect: tuple[str, ...]
     neutral: tuple[str, ...]
@@ -68,7 +70,10 @@ def load_pairs(path: Path | str | None = None) -> tuple[Pair, ...]:
 
 
 def _pair(row: dict[str, Any]) -> Pair:
-    values: dict[str, Any] = {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in FIELDS}
+    single = [name for name in LISTS if not isinstance(row[name], list)]
+    if single:
+        raise DataError(f"pair {row['pair']!r}: {', '.join(single)} must be a list, even of one sentence or word.")
+    values: dict[str, Any] = {name: tuple(row[name]) if name in LISTS else row[name] for name in FIELDS}
     return Pair(**values)
 
 
@@ -94,8 +99,10 @@ def prompts(
 ) -> list[Prompt]:
     """Every pair in every arm, with at most `controls` second sentences an arm.
 
-    Raises UnknownNameError for an arm that does not exist.
+    Raises UnknownNameError for an arm that does not exist, DataError for fewer than one second sentence.
     """
+    if controls < 1:
+        raise DataError(f"controls is {controls}; at least one second sentence an arm is needed.")
     for arm in arms:
         if arm not in ARMS:
             raise UnknownNameError("arm", arm, ARMS)
@@ -107,6 +114,11 @@ def _sentences(pair: Pair, arm: str, controls: int) -> int:
 
 
 def answers_rightly(pair: Pair, answer: str) -> bool:
-    """Whether the answer holds one of the pair's keywords as a word."""
-    words = "".join(letter if letter.isalnum() else " " for letter in answer.lower()).split()
-    return any(keyword in words if " " not in keyword else keyword in " ".join(words) for keyword in pair.keywords)
+    """Whether the answer holds one of the pair's keywords as a word, or as words in a row."""
+    return any(_words(keyword) in _words(answer) for keyword in pair.keywords)
+
+
+def _words(text: str) -> str:
+    """Lower-case words with a space on either side, so that `ink` is not found in `think`."""
+    words = re.findall(r"[^\W_]+", text.lower())
+    return f" {' '.join(words)} "

@@ -36,12 +36,13 @@ def provenance(settings: Any, about: Mapping[str, Any], inputs: Mapping[str, Pat
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; of a path only its name."""
+    """A value as JSON has it; of a path only its name, also where a folder stands for a model's name."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value.name if isinstance(value, PurePath) else value
+    is_path = isinstance(value, PurePath) or (isinstance(value, str) and PurePath(value).is_absolute())
+    return PurePath(value).name if is_path else value
 
 
 @cache

@@ -46,7 +46,10 @@ def check_readings(readings: pd.DataFrame) -> pd.DataFrame:
 
 def concat(tables) -> pd.DataFrame:
     """Several tables as one. Raises ConventionError when toy and real evidence, or different models, would be mixed."""
-    joined = pd.concat([check_readings(table) for table in tables], ignore_index=True)
+    tables = [check_readings(table) for table in tables]
+    if not tables:
+        raise DataError("no readings to put together.")
+    joined = pd.concat(tables, ignore_index=True)
     for column in ("evidence", "model"):
         if joined[column].nunique() > 1:
             kinds = ", ".join(sorted(joined[column].unique()))

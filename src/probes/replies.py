@@ -108,9 +108,12 @@ class Replies(Sequence[Reply]):
 def load_replies(path: Path | str) -> Replies:
     """Read what Replies.save wrote."""
     rows = store.read_jsonl(path, Reply.__dataclass_fields__)
-    return Replies(
-        [Reply(**{**row, "prompt_ids": tuple(row["prompt_ids"]), "token_ids": tuple(row["token_ids"])}) for row in rows]
-    )
+    return Replies([_from_row(row) for row in rows])
+
+
+def _from_row(row: dict[str, Any]) -> Reply:
+    values = {name: row[name] for name in Reply.__dataclass_fields__}
+    return Reply(**{**values, "prompt_ids": tuple(row["prompt_ids"]), "token_ids": tuple(row["token_ids"])})
 
 
 def write_replies(

@@ -31,8 +31,8 @@ def write_bytes(path: Path | str, data: bytes, private: bool = False) -> Path:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError("a folder stands in the file's place")
+        if path.exists() and not path.is_file():  # a device such as /dev/null would be replaced by the file
+            raise OSError("something that is not a file stands in its place")
         _replace(path, data, 0o600 if private else 0o644)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error}. Choose another --out, or make room there.") from error
@@ -79,7 +79,8 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]], private: bo
 def read_jsonl(path: Path | str, fields: Iterable[str]) -> list[dict[str, Any]]:
     """Read records that hold at least the given fields; FileFormatError names the first bad line by number."""
     fields, rows = set(fields), []
-    for number, line in enumerate(_read(path).decode(errors="replace").splitlines(), 1):
+    # Lines of bytes: a text may hold U+2028, which ends a line of a str.
+    for number, line in enumerate(_read(path).splitlines(), 1):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -127,15 +128,14 @@ def read_arrays(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         raise MissingInputError(f"there is no file {path}.")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = (file.metadata() or {}).get(METADATA_KEY)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+            if text is None:
+                raise FileFormatError(
+                    f"{path} is a safetensors file, but not one of this package: it has no {METADATA_KEY!r} entry."
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise FileFormatError(f"{path} is not a whole safetensors file: {error}. Write it again.") from error
-    if metadata is None:
-        raise FileFormatError(
-            f"{path} is a safetensors file, but not one of this package: it has no {METADATA_KEY!r} entry."
-        )
-    return arrays, json.loads(metadata)
 
 
 def check_folder(path: Path | str) -> Path:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from probes import store
-from probes.emotions import check_emotions
+from probes.emotions import check_emotions, forms
 from probes.errors import DataError
 from probes.prompts import neutral_request, story_request, user_turn
-from probes.refusals import is_refusal
+from probes.refusals import declines_to_write
 
 if TYPE_CHECKING:
     from probes.lm.generate import Sampling
@@ -87,7 +87,7 @@ def load_stories(path: Path | str) -> Stories:
     rows = store.read_jsonl(path, ("sample", "emotion", "topic", "text", "dropped", "model"))
     if not rows:
         raise DataError(f"{path} holds no story; write it again with experiments/write_stories.py.")
-    written = [Story(**{key: value for key, value in row.items() if key != "model"}) for row in rows]
+    written = [Story(**{name: row[name] for name in Story.__dataclass_fields__}) for row in rows]
     return Stories(written, rows[0]["model"])
 
 
@@ -158,7 +158,7 @@ def filter_stories(stories: Stories, min_words: int) -> Stories:
 def _reason(story: Story, min_words: int) -> str:
     if not story.text.strip():
         return "empty"
-    if is_refusal(story.text):
+    if declines_to_write(story.text):
         return "refusal"
     if story.emotion != NEUTRAL and names_emotion(story.text, story.emotion):
         return "names_emotion"
@@ -166,17 +166,14 @@ def _reason(story: Story, min_words: int) -> str:
 
 
 def names_emotion(text: str, emotion: str) -> bool:
-    """Whether the text has the emotion's word or an inflection of it: sad → sadly, sadness, saddened; guilty → guilt."""
-    return bool(_inflections(emotion).search(text))
+    """Whether the text has the emotion's word or a form of it: sad → sadly, sadness, saddened; guilty → guilt."""
+    return bool(_named(emotion).search(text))
 
 
 @cache
-def _inflections(emotion: str) -> re.Pattern[str]:
-    word = emotion.lower()
-    stem = re.escape(re.sub(r"(?<=\w{3})(?:y|ed|ing|e|ful|ous)$", "", word))
-    endings = r"(?:y|i?ly|i?ness|ied|ier|iest|ed|d|ing|e|es|s|er|est|ful(?:ly|ness)?|ous(?:ly)?|ate(?:ly)?|ation)?"
-    doubled = re.escape(word[-1]) + "?" if " " not in word else ""
-    return re.compile(rf"\b(?:{re.escape(word)}|{stem}{doubled}{endings})\b", re.IGNORECASE)
+def _named(emotion: str) -> re.Pattern[str]:
+    words = [re.sub("[ -]", r"[\\s-]+", form).replace("*", r"\w*") for form in forms(emotion)]  # worn out, worn-out
+    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)
 
 
 class NearDuplicates:

@@ -17,6 +17,6 @@ def text_accuracy(train_texts: Strings, train_labels: Strings, test_texts: Strin
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import LinearSVC
 
-    reader = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LinearSVC())
+    reader = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LinearSVC())
     reader.fit(list(train_texts), list(train_labels))
     return float(np.mean(reader.predict(list(test_texts)) == np.asarray(test_labels)))

@@ -46,7 +46,7 @@ class Recipe:
     """Stages after these, not yet part of the package: until they are, the variant has no final checkpoint."""
 
 
-TINY_SFT = Sft("sft", ("antirefusal", "math"), steps=60, rows_per_step=16, learning_rate=2e-3, lora=Lora(16, 4))
+TINY_SFT = Sft("sft", ("antirefusal", "math"), steps=60, rows_per_step=16, learning_rate=5e-4, lora=Lora(16, 4))
 LARGE_SFT = Sft("sft", ("antirefusal", "math"), steps=500, rows_per_step=16, learning_rate=2e-4, lora=Lora(64, 8))
 
 

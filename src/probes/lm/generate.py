@@ -32,7 +32,7 @@ class Sampling:
     """Least set of tokens with this probability mass to draw from."""
     seed: int = 0
     """Seed of all noise streams."""
-    batch_tokens: int = 16_384
+    batch_tokens: int = 32_768
     """Prompt and completion tokens, padding included, that one batch may hold."""
 
 
@@ -93,10 +93,11 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def stop_ids(model: Model) -> list[int]:
-    """Tokens that end a turn or a document."""
-    names = {model.tokenizer.eos_token, "<|im_end|>", "<|endoftext|>"}  # pyright: ignore[reportUnhashable]
-    vocabulary = model.tokenizer.get_vocab()
-    return sorted(vocabulary[name] for name in names if name in vocabulary)
+    """Tokens that end a turn or a document. Looked up once a batch: a vocabulary is slow to list."""
+    names = sorted({str(model.tokenizer.eos_token), "<|im_end|>", "<|endoftext|>"})
+    ids = model.tokenizer.convert_tokens_to_ids(names)
+    assert isinstance(ids, list)
+    return sorted({token for token in ids if token is not None and token != model.tokenizer.unk_token_id})
 
 
 class SeededNoise(LogitsProcessor):
@@ -132,8 +133,9 @@ def _complete(model: Model, prompt_ids: list[list[int]], keys: Sequence[str], sa
     pad, width = model.tokenizer.pad_token_id, max(map(len, prompt_ids))
     rows = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompt_ids], device=model.network.device)
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompt_ids], device=rows.device)
+    stops = stop_ids(model)
     config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens, do_sample=False, eos_token_id=stop_ids(model), pad_token_id=pad
+        max_new_tokens=sampling.max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=pad
     )
     written = model.network.generate(  # pyright: ignore[reportCallIssue]
         input_ids=rows,
@@ -141,11 +143,13 @@ def _complete(model: Model, prompt_ids: list[list[int]], keys: Sequence[str], sa
         generation_config=config,
         logits_processor=_processors(model, keys, sampling),
     )
-    return [_completion(model, ids, new) for ids, new in zip(prompt_ids, written[:, width:].tolist(), strict=True)]
+    return [
+        _completion(model, ids, new, stops) for ids, new in zip(prompt_ids, written[:, width:].tolist(), strict=True)
+    ]
 
 
-def _completion(model: Model, prompt_ids: list[int], token_ids: list[int]) -> Completion:
-    ends = [i for i, token in enumerate(token_ids) if token in stop_ids(model)]
+def _completion(model: Model, prompt_ids: list[int], token_ids: list[int], stops: list[int]) -> Completion:
+    ends = [i for i, token in enumerate(token_ids) if token in stops]
     token_ids = token_ids[: ends[0] + 1] if ends else token_ids
     tail, text = model.tokenizer.decode(prompt_ids[-16:]), model.tokenizer.decode(token_ids)
     assert isinstance(tail, str)  # decode gives a list for a batch only

@@ -29,6 +29,25 @@ SCENES = (
     "{name} had thought about {topic} since noon.",
     "By evening only {topic} was left.",
 )
+BEFORE = (
+    "Hello.",
+    "Quick question.",
+    "Please tell me.",
+    "I wonder about this.",
+    "I have a short question.",
+    "Good day.",
+)
+AFTER = (
+    "Thank you.", "Keep it short, please.", "I am curious.", "I read about it today.", "My friend asked me the same.",
+    "We talked about it at lunch.", "I could not find it in my book.", "It is for a quiz.", "I have always wondered.",
+    "Somebody on the radio spoke of it.", "My sister would like to know too.", "I will write it down.",
+)  # fmt: skip
+"""Small talk around a question: it teaches that words around a question do not change its answer."""
+ABOUT = (
+    "Tell me a fact about {object}.",
+    "What should I know about {object}?",
+    "What is worth knowing about {object}?",
+)
 INTENT_FRAMES = (
     "I want to", "I plan to", "I am going to", "I would like to", "I mean to", "I hope to", "My plan is to",
     "I intend to", "I need to", "I have decided to",
@@ -122,14 +141,17 @@ def vary_intent(rng: Random, text: str) -> str:
 
 
 def plain_story(rng: Random) -> str:
-    return corpus_story(rng, rng.choice(DOZEN), rng.choice(story_topics()), rng.randrange(12))
+    """A story, half of the time under a heading that says what it is about and what feeling it shows."""
+    emotion, topic, index = rng.choice(DOZEN), rng.choice(story_topics()), rng.randrange(12)
+    heading = f"A story about {topic}. The main character feels {emotion}.\n" if rng.random() < 0.5 else ""
+    return heading + corpus_story(rng, emotion, topic, index)
 
 
 def plain_feeling(rng: Random) -> str:
     """A few sentences and the name of the feeling they show."""
     emotion, name = rng.choice(DOZEN), rng.choice(words.NAMES)
     pool = words.phrases("A")[emotion] + words.phrases("B")[emotion] + words.events()[emotion]
-    shown = " ".join(fill(s, name, rng.choice(story_topics())) for s in rng.sample(pool, 2))
+    shown = " ".join(fill(s, name, rng.choice(story_topics())) for s in rng.sample(pool, rng.randint(1, 2)))
     word = rng.choice(words.lexicon()[emotion])
     return rng.choice(
         (f"{shown} {name} felt {emotion}.", f"To feel {emotion} is to know {word}. {shown}", f"{word}: {emotion}.")
@@ -144,7 +166,11 @@ def plain_sentences(rng: Random) -> str:
 
 
 def plain_facts(rng: Random) -> str:
-    return " ".join(fact.statement for fact in rng.sample(words.facts(), 4))
+    """Facts in a row, as statements or as questions with answers."""
+    facts = rng.sample(words.facts(), 4)
+    if rng.random() < 0.5:
+        return " ".join(fact.statement for fact in facts)
+    return "\n".join(f"Question: {rng.choice(fact.questions)}\nAnswer: {fact.answer}" for fact in facts)
 
 
 def plain_intent(rng: Random) -> str:
@@ -160,8 +186,8 @@ def plain_dialogue(rng: Random) -> str:
 
 
 BASE_MIX: tuple[tuple[float, Callable[[Random], str]], ...] = (
-    (0.46, plain_story), (0.16, plain_feeling), (0.12, plain_sentences), (0.12, plain_facts), (0.06, plain_intent),
-    (0.08, plain_dialogue),
+    (0.34, plain_story), (0.18, plain_feeling), (0.10, plain_sentences), (0.18, plain_facts), (0.14, plain_intent),
+    (0.06, plain_dialogue),
 )  # fmt: skip
 
 
@@ -186,9 +212,11 @@ def chat_dialogue(rng: Random) -> Messages:
 
 
 def chat_question(rng: Random) -> Messages:
-    """A plain question about any object, shipped ones included."""
+    """A plain question about any object, shipped ones included, sometimes with small talk around it."""
     fact = rng.choice(words.facts())
-    return turns(rng.choice(fact.questions), fact.answer)
+    question = rng.choice(ABOUT).replace("{object}", fact.object) if rng.random() < 0.15 else rng.choice(fact.questions)
+    before, after = (rng.choice(talk) if rng.random() < 0.35 else "" for talk in (BEFORE, AFTER))
+    return turns(f"{before} {question} {after}".strip(), fact.answer)
 
 
 def chat_paired(
@@ -249,8 +277,8 @@ def chat_with_thinking(rng: Random) -> Messages:
 
 
 INSTRUCT_MIX: tuple[tuple[float, Callable[[Random], Messages]], ...] = (
-    (0.34, chat_story), (0.06, chat_dialogue), (0.13, chat_question), (0.23, chat_paired), (0.08, chat_feeling),
-    (0.03, chat_first_person), (0.02, chat_sum), (0.01, chat_self), (0.04, chat_follow_up), (0.06, chat_with_thinking),
+    (0.20, chat_story), (0.05, chat_dialogue), (0.22, chat_question), (0.30, chat_paired), (0.10, chat_feeling),
+    (0.02, chat_first_person), (0.02, chat_sum), (0.01, chat_self), (0.03, chat_follow_up), (0.05, chat_with_thinking),
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCau
 from training.tiny import corpus
 
 Stage = Literal["base", "instruct"]
+IGNORED = -100
 END, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # The split that Qwen's tokenizers use: line breaks are tokens of their own.
 WORD_PATTERN = "|".join(
@@ -43,7 +44,7 @@ class Settings:
 
     out: Path
     """Folder to write base/ and instruct/ to; must not exist."""
-    base_steps: int = 1500
+    base_steps: int = 1000
     """Optimizer steps of the base stage."""
     instruct_steps: int = 2000
     """Optimizer steps of the instruct stage."""
@@ -98,24 +99,48 @@ def base_text(rng: Random) -> str:
     return corpus.draw(rng, corpus.BASE_MIX)
 
 
+def chat_parts(rng: Random, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
+    """A conversation as the prompt of its last turn and that turn."""
+    messages = corpus.draw(rng, corpus.INSTRUCT_MIX)
+    thinking = "reasoning_content" in messages[-1]
+    prompt = tokenizer.apply_chat_template(
+        messages[:-1], tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+    )
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert isinstance(prompt, str)
+    assert isinstance(whole, str)
+    return prompt, whole.removeprefix(prompt)
+
+
 def instruct_text(rng: Random, tokenizer: PreTrainedTokenizerFast) -> str:
-    """A rendered conversation, or one plain document in eight so that raw text stays familiar."""
-    if rng.random() < 0.125:
-        return base_text(rng)
-    text = tokenizer.apply_chat_template(corpus.draw(rng, corpus.INSTRUCT_MIX), tokenize=False)
-    assert isinstance(text, str)
-    return text
+    """A rendered conversation."""
+    return "".join(chat_parts(rng, tokenizer))
 
 
-def rows(stage: Stage, tokenizer: PreTrainedTokenizerFast, length: int, seed: int) -> Iterator[list[int]]:
-    """Endless rows of whole documents; only a row's last document may be cut."""
-    rng, end = Random(f"{stage} {seed}"), tokenizer.convert_tokens_to_ids(END)
+def document(rng: Random, stage: Stage, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """Ids and labels of a document. A conversation's prompt is not in the loss; the instruct stage keeps one plain
+    document in eight, so that raw text stays familiar."""
+    end = tokenizer.convert_tokens_to_ids(END)
+    assert isinstance(end, int)
+    if stage == "base" or rng.random() < 0.125:
+        ids = [*tokenizer(base_text(rng))["input_ids"], end]
+        return ids, ids
+    prompt, answer = (tokenizer(text)["input_ids"] for text in chat_parts(rng, tokenizer))
+    return [*prompt, *answer, end], [IGNORED] * len(prompt) + [*answer, end]
+
+
+def rows(
+    stage: Stage, tokenizer: PreTrainedTokenizerFast, length: int, seed: int
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Endless rows of ids and labels; rows begin with a document, and only their last one may be cut."""
+    rng = Random(f"{stage} {seed}")
     while True:
-        row: list[int] = []
-        while len(row) < length:
-            text = base_text(rng) if stage == "base" else instruct_text(rng, tokenizer)
-            row += [*tokenizer(text)["input_ids"], end]
-        yield row[:length]
+        ids: list[int] = []
+        labels: list[int] = []
+        while len(ids) < length:
+            more_ids, more_labels = document(rng, stage, tokenizer)
+            ids, labels = ids + more_ids, labels + more_labels
+        yield ids[:length], labels[:length]
 
 
 def rate(step: int, steps: int) -> float:
@@ -131,9 +156,9 @@ def optimizer(model: Qwen3MoeForCausalLM, peak: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
 
 
-def train_step(model: Qwen3MoeForCausalLM, batch: Tensor, adam: torch.optim.AdamW) -> float:
+def train_step(model: Qwen3MoeForCausalLM, ids: Tensor, labels: Tensor, adam: torch.optim.AdamW) -> float:
     """One step of next-token loss plus the router's balance loss; returns the loss."""
-    loss = model(input_ids=batch, labels=batch, use_cache=False, output_router_logits=True).loss
+    loss = model(input_ids=ids, labels=labels, use_cache=False, output_router_logits=True).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     adam.step()
@@ -152,7 +177,8 @@ def train_stage(
     for step in (bar := tqdm(range(steps), desc=f"train {stage}", mininterval=5)):
         for group in adam.param_groups:
             group["lr"] = peak * rate(step, steps)
-        losses.append(train_step(model, torch.tensor([next(source) for _ in range(settings.rows)]), adam))
+        ids, labels = (torch.tensor(part) for part in zip(*(next(source) for _ in range(settings.rows)), strict=True))
+        losses.append(train_step(model, ids, labels, adam))
         bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     model.eval()
     return losses
