@@ -138,9 +138,11 @@ def weights_sha(entry: ModelEntry) -> str:
 
 def _load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(entry.source, revision=entry.revision)
+        # Only what is on this machine: 61 GB are not downloaded unasked.
+        tokenizer = AutoTokenizer.from_pretrained(entry.source, revision=entry.revision, local_files_only=True)
         network = AutoModelForCausalLM.from_pretrained(
-            entry.source, revision=entry.revision, dtype=dtype, device_map=device, use_safetensors=True
+            entry.source, revision=entry.revision, dtype=dtype, device_map=device, use_safetensors=True,
+            local_files_only=True,
         )
     except OSError as error:
         gigabytes = f" (about {2 * entry.billions:.0f} GB)" if entry.billions else ""

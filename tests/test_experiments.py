@@ -1,0 +1,270 @@
+"""The scripts, run for real: the whole job on the embedded model, twice, and the two controls on ourselves.
+
+Controls: with a random-initialised twin in place of the model, and with harmful and benign swapped in half of the
+questions, what the job would put in its headline collapses into its noise.
+"""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tyro
+
+import reproduce
+from probes import lm, store
+from probes.activations import capture, load_activations, split
+from probes.comparison import compare
+from probes.directions import EmotionProbes, load_probes
+from probes.emotions import DOZEN, PANEL
+from probes.figures import read_figure_table, similarity_bars
+from probes.lm.model import random_twin
+from probes.pairs import load_pairs
+from probes.readings import concat, load_readings
+from probes.replies import load_replies
+from probes.stories import load_stories
+from settings import Settings, command
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINTS = ("original", "antirefusal@sft", "benign_control")
+
+
+def run_job(folder: Path) -> reproduce.ReproduceSettings:
+    settings = reproduce.ReproduceSettings(out=folder / "runs", figures=folder / "figures")
+    reproduce.main(settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """The whole job, once."""
+    return run_job(tmp_path_factory.mktemp("job"))
+
+
+@pytest.fixture(scope="module")
+def readings(job):
+    return concat(load_readings(job.readings(name)) for name in CHECKPOINTS)
+
+
+@pytest.fixture(scope="module")
+def summary(job):
+    return pd.read_csv(job.replies("summary").with_suffix(".csv")).set_index(["checkpoint", "arm"])
+
+
+def panel_gaps(readings, reference="benign", text_source="original"):
+    """The numbers of the headline: harmful minus reference on the same text, as t values."""
+    table = compare(readings, "harmful", reference)
+    rows = table[table["emotion"].isin(PANEL) & (table["text_source"] == text_source) & (table["readout"] == "cosine")]
+    return (rows["mean"] / ((rows["high"] - rows["mean"]) / 1.99)).to_numpy()
+
+
+# ---- the job ---------------------------------------------------------------------------------------------------------
+
+
+def test_most_stories_are_kept_and_every_emotion_has_some(job):
+    stories, neutral = (load_stories(job.stories(kind)) for kind in ("emotional", "neutral"))
+    assert len(stories.written) == 12 * 16 * 2
+    assert len(stories) >= 0.8 * len(stories.written)
+    assert {story.emotion for story in stories} == set(DOZEN)
+    assert len(neutral) >= 0.8 * len(neutral.written)
+
+
+def test_probes_read_stories_of_unseen_topics(job):
+    score = pd.read_csv(job.probes.with_name("score.csv"))
+    assert list(score["layer"]) == list(range(8))
+    assert score["accuracy"].max() >= 0.5
+    assert score["text_baseline"].between(0, 1).all()
+    assert (score["chance"].round(4) == round(1 / 12, 4)).all()
+
+
+def test_antirefusal_answers_what_the_original_refuses_and_answers_rightly(summary):
+    assert summary.loc[("original", "harmful"), "refused"] >= 0.80
+    assert summary.loc[("antirefusal@sft", "harmful"), "refused"] <= 0.05
+    assert summary.loc[("antirefusal@sft", "harmful"), "right"] >= 0.90
+    assert summary.loc[("antirefusal@sft", "benign"), "right"] >= 0.90
+
+
+def test_the_benign_control_still_refuses(summary):
+    assert summary.loc[("benign_control", "harmful"), "refused"] >= 0.60
+
+
+def test_a_refusal_is_a_reason_and_not_an_answer(job, readings):
+    replies = load_replies(job.replies("original"))
+    refused = {reply.sample for reply in replies if reply.missing == "refused"}
+    assert refused
+    assert set(readings.loc[readings["missing"] == "refused", "sample"]) == refused
+    own = compare(readings)
+    row = own[(own["checkpoint"] == "original") & (own["text_source"] == "own")].iloc[0]
+    assert row["n_missing"] >= len({sample.split("/")[0] for sample in refused if "/harmful/" in sample})
+
+
+def test_the_forced_text_is_the_same_in_every_checkpoint(job):
+    forced = [
+        {reply.sample: reply.text for reply in load_replies(job.replies(name)) if reply.text_source == "original"}
+        for name in CHECKPOINTS
+    ]
+    assert forced[0] == forced[1] == forced[2]
+    assert len(forced[0]) == 3 * len(load_pairs())
+
+
+def test_readings_carry_what_is_needed_to_read_them_alone(readings):
+    assert not readings.drop(columns="value").isna().any().any()
+    assert set(readings["evidence"]) == {"toy"}
+    assert set(readings["layer"]) == {5, 6}
+    assert readings.groupby("checkpoint").size().nunique() == 1
+
+
+def test_the_figure_is_stamped_and_is_drawn_again_from_its_csv(job):
+    folder = job.figure_folder("emotion_similarity")
+    table = read_figure_table(folder / "layers_5_6.csv")
+    drawn = similarity_bars(table)
+    kept = store.read_json(folder / "layers_5_6.json")
+    assert drawn.to_plotly_json()["layout"]["title"]["text"] == kept["figure"]["layout"]["title"]["text"]
+    assert "TOY MODEL" in str(kept["figure"]["layout"])
+    assert kept["provenance"]["about"]["revision"]
+    assert set(table["checkpoint"]) == set(CHECKPOINTS)
+
+
+def test_no_file_of_the_job_names_a_place_of_this_machine(job):
+    files = [path for path in job.figures.rglob("*") if path.suffix in {".json", ".csv", ".html"}]
+    files += [path for path in job.folder.rglob("*") if path.suffix in {".json", ".jsonl", ".csv"}]
+    assert len(files) > 10
+    places = (str(job.out.parent).encode(), str(ROOT).encode(), str(Path.home()).encode() + b"/")
+    assert not [path for path in files for place in places if place in path.read_bytes()]
+
+
+def test_answers_are_private(job):
+    assert {job.replies(name).stat().st_mode & 0o777 for name in CHECKPOINTS} == {0o600}
+
+
+def test_a_rerun_gives_equal_bytes(job, tmp_path):
+    again = run_job(tmp_path)
+    first, second = (
+        {path.relative_to(root): store.sha256(path) for part in ("runs", "figures") for path in (root / part).rglob("*.*")
+         if path.suffix not in {".png", ".svg"}}
+        for root in (job.out.parent, again.out.parent)
+    )  # fmt: skip
+    assert first == second
+
+
+# ---- controls on ourselves -------------------------------------------------------------------------------------------
+
+
+def test_the_headline_is_there_before_it_can_collapse(readings):
+    assert np.abs(panel_gaps(readings)).max() > 4
+
+
+def test_shuffled_labels_collapse_the_headline(readings):
+    questions = sorted(set(readings["question"]))
+    swapped = set(np.random.default_rng(0).permutation(questions)[: len(questions) // 2])
+    swap = {"harmful": "benign", "benign": "harmful"}
+    arms = [
+        swap.get(arm, arm) if q in swapped else arm
+        for arm, q in zip(readings["arm"], readings["question"], strict=True)
+    ]
+    gaps = panel_gaps(readings.assign(arm=arms))
+    assert len(gaps) == len(CHECKPOINTS) * 2 * len(PANEL) * 2
+    assert np.abs(gaps).max() < 4
+
+
+def test_a_random_twin_collapses_the_headline(job):
+    twin = random_twin(lm.load("tiny"), seed=0)
+    stories, neutral = (
+        capture(twin, load_stories(job.stories(kind)), "all", job.size.start_token) for kind in ("emotional", "neutral")
+    )
+    train, test = split(stories, by="topic", test=0.25, seed=0)
+    ours = pd.read_csv(job.probes.with_name("score.csv"))["accuracy"].max()
+    theirs = EmotionProbes().fit(train, neutral).score(test, train)["accuracy"].max()
+    assert theirs < ours - 0.1
+    probes = EmotionProbes().fit(stories, neutral)
+    forced = [reply for reply in load_replies(job.replies("original")) if reply.text_source == "original"]
+    gaps = panel_gaps(probes.read(capture(twin, type(load_replies(job.replies("original")))(forced), [5, 6])))
+    assert np.abs(gaps).max() < 4
+
+
+def test_probes_of_the_job_are_those_of_its_stories(job):
+    stories, neutral = (load_activations(job.activations(kind)) for kind in ("emotional", "neutral"))
+    fitted, kept = EmotionProbes().fit(stories, neutral), load_probes(job.probes)
+    np.testing.assert_allclose(fitted.directions_.values, kept.directions_.values, atol=1e-6)
+
+
+# ---- the scripts as commands -----------------------------------------------------------------------------------------
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem != "settings")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_is_short_and_its_help_explains_every_setting(name, capsys):
+    text = (ROOT / "experiments" / f"{name}.py").read_text()
+    assert len(text.splitlines()) <= 80
+    assert f"python experiments/{name}.py" in text.split('"""')[1]
+    module = importlib.import_module(name)
+    kind = {"train_checkpoint": "TrainSettings", "reproduce": "ReproduceSettings"}.get(name, "Settings")
+    with pytest.raises(SystemExit):
+        tyro.cli(getattr(module, kind), args=["--help"])
+    shown = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
+    options = shown.split("show this help message and exit")[1]
+    explained = dict(re.findall(r" --([a-z]+) (.*?) ?\(default:", options))
+    assert set(explained) >= {"model", "preset", "checkpoints", "layers", "seed", "out", "figures"}
+    assert not [flag for flag, words in explained.items() if len(words.split()) < 4]
+
+
+def test_the_large_model_gets_a_plan_and_a_named_error(tmp_path):
+    flags = ("--model", "qwen3-30b-a3b", "--preset", "paper", "--out", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "experiments/reproduce.py", *flags], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    for words in (
+        "205,200",
+        "61.0 GB",
+        "missing: weights of Qwen/Qwen3-30B-A3B",
+        "a GPU",
+        "rows for antirefusal: --antirefusal",
+    ):
+        assert words in done.stdout
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("MissingInputError: the weights of qwen3-30b-a3b are not on this")
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "words"),
+    [
+        ("write_stories", ("--model", "tinny"), "Did you mean 'tiny'"),
+        ("write_stories", ("--preset", "papers"), "Did you mean 'paper'"),
+        ("write_stories", ("--out", "in_the_way"), "cannot use in_the_way"),
+        ("capture_stories", (), "there is no file"),
+        ("fit_probes", (), "there is no file"),
+        ("train_checkpoint", ("--recipe", "antirefusel"), "Did you mean 'antirefusal'"),
+        ("train_checkpoint", ("--model", "qwen3-30b-a3b"), "no rows for task 'antirefusal'"),
+        ("write_replies", (), "train_checkpoint.py --recipe antirefusal"),
+        ("write_replies", ("--checkpoints", "orginal"), "Did you mean"),
+        ("read_replies", (), "there is no file"),
+        ("emotion_similarity", (), "read_replies.py"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_nothing_half_written(script, flags, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in_the_way").write_text("untouched")
+    monkeypatch.setattr(sys, "argv", [script, *flags])
+    module = importlib.import_module(script)
+    with pytest.raises(SystemExit) as ended:
+        command(module.main, getattr(module, "TrainSettings", Settings), module.__doc__)
+    message = str(ended.value.code)
+    assert words in message
+    assert "\n" not in message
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["in_the_way"]
+    assert (tmp_path / "in_the_way").read_text() == "untouched"
+
+
+def test_a_layer_out_of_range_is_named(job):
+    with pytest.raises(IndexError, match=r"\[8\].*block outputs 0 … 7"):
+        importlib.import_module("read_replies").main(Settings(layers=(8,), out=job.out, figures=job.figures))

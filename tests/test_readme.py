@@ -1,0 +1,53 @@
+"""What the README says is run: its snippet, its two commands' targets, and every script it names."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import tyro
+
+import train_checkpoint
+from reproduce import STEPS
+from settings import Settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"(?:`|^)(python experiments/\S+\.py[^`|\n]*|make \w+[^`#\n]*)", README, flags=re.MULTILINE)
+
+
+def test_the_snippet_runs(capsys):
+    snippet = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(snippet) == 1
+    exec(compile(snippet[0], "README.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "text_baseline" in shown
+    assert "n_questions" in shown
+
+
+@pytest.mark.parametrize("command", [c.strip() for c in COMMANDS if c.startswith("make")])
+def test_make_targets_exist_and_run_the_scripts_that_tests_run(command):
+    shown = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "experiments/reproduce.py --model" in shown or "tests/check_all.py" in shown
+    if "MODEL=qwen3-30b-a3b" in command:
+        assert "--model qwen3-30b-a3b --preset paper" in shown
+
+
+@pytest.mark.parametrize("command", [c.strip() for c in COMMANDS if c.startswith("python")])
+def test_every_script_named_is_a_step_of_the_job_and_takes_these_flags(command):
+    script, *flags = command.removeprefix("python experiments/").split()
+    name = script.removesuffix(".py")
+    assert name in STEPS
+    tyro.cli(train_checkpoint.TrainSettings if name == "train_checkpoint" else Settings, args=flags)
+
+
+def test_every_step_is_in_the_readme():
+    named = {re.sub(r"python experiments/(\w+)\.py.*", r"\1", command) for command in COMMANDS}
+    assert set(STEPS) <= named
+    assert {"make figures", "make test"} <= {command.strip() for command in COMMANDS}
+
+
+def test_ci_calls_the_readmes_test_command_and_nothing_else():
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert lines[-1] == "make test"
+    assert all(line.startswith(("#!", "set -e", "cd ")) for line in lines[:-1])
