@@ -8,6 +8,7 @@ import importlib
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,12 @@ from probes.activations import capture, load_activations, split
 from probes.comparison import compare
 from probes.directions import EmotionProbes, load_probes
 from probes.emotions import DOZEN, PANEL
+from probes.errors import ConventionError
 from probes.figures import read_figure_table, similarity_bars
 from probes.lm.model import random_twin
 from probes.pairs import load_pairs
 from probes.readings import concat, load_readings
-from probes.replies import load_replies
+from probes.replies import Replies, load_replies
 from probes.stories import load_stories
 from settings import Settings, command
 
@@ -181,8 +183,12 @@ def test_a_random_twin_collapses_the_headline(job):
     theirs = EmotionProbes().fit(train, neutral).score(test, train)["accuracy"].max()
     assert theirs < ours - 0.1
     probes = EmotionProbes().fit(stories, neutral)
-    forced = [reply for reply in load_replies(job.replies("original")) if reply.text_source == "original"]
-    gaps = panel_gaps(probes.read(capture(twin, type(load_replies(job.replies("original")))(forced), [5, 6])))
+    forced = [
+        replace(reply, model=twin.name)
+        for reply in load_replies(job.replies("original"))
+        if reply.text_source == "original"
+    ]
+    gaps = panel_gaps(probes.read(capture(twin, Replies(forced), [5, 6])))
     assert np.abs(gaps).max() < 4
 
 
@@ -263,6 +269,11 @@ def test_bad_input_ends_with_one_line_and_nothing_half_written(script, flags, wo
     assert "\n" not in message
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["in_the_way"]
     assert (tmp_path / "in_the_way").read_text() == "untouched"
+
+
+def test_replies_of_another_checkpoint_are_not_read_as_this_ones(job):
+    with pytest.raises(ConventionError, match=r"replies of tiny/benign_control given to tiny/original"):
+        capture(lm.load("tiny"), load_replies(job.replies("benign_control")), [5])
 
 
 def test_a_layer_out_of_range_is_named(job):

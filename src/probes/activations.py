@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from probes import store
-from probes.errors import DataError, FileFormatError, LayerError, UnknownNameError
+from probes.errors import ConventionError, DataError, FileFormatError, LayerError, UnknownNameError
 
 if TYPE_CHECKING:
     from probes.lm.capture import Passage
@@ -61,12 +61,23 @@ def _capture_replies(model: "Model", replies: "Replies", layers, batch_tokens: i
     from probes.lm.capture import capture, check_layers
 
     chosen = check_layers(layers, len(model.blocks))
+    _check_own(model, replies)
     passages, kept, labels = replies.passages()
     captured = capture(model, passages, chosen, batch_tokens=batch_tokens, label="capture replies")
     arrays = {name: np.full((len(replies), *values.shape[1:]), np.nan, np.float32) for name, values in captured.items()}
     for name, values in captured.items():
         arrays[name][kept] = values
     return label(arrays, labels, chosen, describe(model))
+
+
+def _check_own(model: "Model", replies: "Replies") -> None:
+    """Readings are labelled with the checkpoint that the replies name: it must be the one that reads them."""
+    named = {f"{reply.model}/{reply.checkpoint}" for reply in replies}
+    if named != {model.address}:
+        raise ConventionError(
+            f"replies of {', '.join(sorted(named))} given to {model.address}. Load that checkpoint to read them, or put "
+            "a fixed text through this one with force_replies."
+        )
 
 
 def story_passages(model: "Model", stories: "Stories", start_token: int) -> "tuple[list[Passage], pd.DataFrame, int]":

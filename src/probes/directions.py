@@ -146,7 +146,8 @@ class EmotionProbes:
         """
         directions = self._matching(activations)
         vectors = directions.transpose("layer", "feature", "emotion").values.astype(np.float32)
-        values = np.einsum("slf,lfe->sle", self._pooled(activations, reading), vectors)
+        pooled = self._pooled(activations, reading)
+        values = np.matmul(pooled.swapaxes(0, 1), vectors).swapaxes(0, 1)
         coords = {**activations.coords, "emotion": directions["emotion"].values}
         return xr.DataArray(
             values, coords, ("sample", "layer", "emotion"), attrs={"probes": self.source(), **activations.attrs}
@@ -284,9 +285,7 @@ def _emotion_means(activations: xr.Dataset) -> tuple[xr.DataArray, dict[str, int
         raise DataError(
             f"{int((~np.isfinite(values)).any(axis=(1, 2)).sum())} stories have activations that are not finite."
         )
-    sums = np.zeros((len(names), *values.shape[1:]))
-    np.add.at(sums, codes, values)
-    means = sums / counts[:, None, None]
+    means = np.stack([values[codes == code].mean(axis=0, dtype=np.float64) for code in range(len(names))])
     coords = {"emotion": names, "layer": activations["layer"].values}
     return xr.DataArray(means, coords, ("emotion", "layer", "feature")), dict(
         zip(names.tolist(), counts.tolist(), strict=True)

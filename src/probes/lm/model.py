@@ -141,7 +141,11 @@ def _load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreT
         # Only what is on this machine: 61 GB are not downloaded unasked.
         tokenizer = AutoTokenizer.from_pretrained(entry.source, revision=entry.revision, local_files_only=True)
         network = AutoModelForCausalLM.from_pretrained(
-            entry.source, revision=entry.revision, dtype=dtype, device_map=device, use_safetensors=True,
+            entry.source,
+            revision=entry.revision,
+            dtype=dtype,
+            device_map=device,
+            use_safetensors=True,
             local_files_only=True,
         )
     except OSError as error:

@@ -120,6 +120,12 @@ def behaviour_table(
     return write_replies(model, load_pairs(), Sampling(max_new_tokens=48, temperature=0), arms).summary()
 
 
+def as_markdown(table: pd.DataFrame) -> str:
+    """A table as the card has it, shares with three digits."""
+    lines = [table.columns, ["---"] * len(table.columns), *table.round(3).astype(str).to_numpy()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What to measure."""
@@ -129,10 +135,9 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Both tables."""
+    """Both tables of the card."""
     model = load(settings.model)
-    print(emotion_table(model).round(3).to_string(index=False))
-    print(behaviour_table(model).round(3).to_string(index=False))
+    print(as_markdown(emotion_table(model)), as_markdown(behaviour_table(model)), sep="\n\n")
 
 
 if __name__ == "__main__":
