@@ -1,8 +1,9 @@
-# make figures   the main job, from nothing to figures/tiny/; MODEL= and PRESET= for another model
+# make figures   the main job, from nothing to figures/tiny/; MODEL= and PRESET= for another model, ARGS= for more flags
 # make test      every check and every test; each stage runs even if an earlier one failed
 .DEFAULT_GOAL := figures
 MODEL ?= tiny
 PRESET ?=
+ARGS ?=
 PYTHON ?= python3.11
 BIN := .venv/bin
 # One thread: two make trl many times slower on two cores. No hub: nothing is downloaded unasked.
@@ -13,9 +14,9 @@ RUN := OMP_NUM_THREADS=1 HF_HUB_DISABLE_TELEMETRY=1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
-.PHONY: figures test bench clean
+.PHONY: figures test clean
 figures: .venv/installed
-	$(RUN) $(BIN)/python experiments/reproduce.py --model $(MODEL) $(if $(PRESET),--preset $(PRESET))
+	$(RUN) $(BIN)/python experiments/reproduce.py --model $(MODEL) $(if $(PRESET),--preset $(PRESET)) $(ARGS)
 
 test: .venv/installed
 	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python tests/check_all.py

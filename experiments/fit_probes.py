@@ -13,12 +13,12 @@ from settings import Settings, command
 
 
 def main(settings: Settings) -> None:
-    """Score on held-out topics, then fit on everything."""
+    """Fit on everything, then score a fit on part of it."""
     stories, neutral = (load_activations(settings.activations(kind)) for kind in ("emotional", "neutral"))
     train, test = split(stories, by="topic", test=0.25, seed=settings.seed)
-    score = EmotionProbes().fit(train, neutral).score(test, train)
     probes = EmotionProbes().fit(stories, neutral)
     probes.save(settings.probes)
+    score = EmotionProbes().fit(train, neutral).score(test, train)
     store.write_table(settings.probes.with_name("score.csv"), score)
     print(probes, "held-out topics:", score.round(3).to_string(index=False), sep="\n")
 

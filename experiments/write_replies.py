@@ -5,13 +5,25 @@
 Writes replies/<checkpoint>.jsonl with both, and replies/summary.csv: shares refused and right by arm.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from probes import store
-from probes.lm import Sampling, family
-from probes.pairs import load_pairs
+from probes.lm import Checkpoint, Sampling, family, load
+from probes.pairs import Pair, load_pairs
 from probes.replies import Replies, force_replies, write_replies
 from settings import Settings, command
+
+
+def answer(
+    settings: Settings, checkpoint: Checkpoint, pairs: Sequence[Pair], sampling: Sampling, original: Replies | None
+) -> Replies:
+    """A checkpoint's own answers, saved together with the original's put through it."""
+    model = load(checkpoint)
+    own = write_replies(model, pairs, sampling)
+    Replies([*own, *force_replies(model, pairs, original or own)]).save(settings.replies(checkpoint.name))
+    return own
 
 
 def main(settings: Settings) -> None:
@@ -19,14 +31,10 @@ def main(settings: Settings) -> None:
     pairs = load_pairs()
     sampling = Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
     names = ("original", *(name for name in settings.checkpoints if name != "original"))
-    original, summaries = None, []
-    for model in family(settings.model, settings.trained, names):
-        own = write_replies(model, pairs, sampling)
-        original = original or own
-        replies = Replies([*own, *force_replies(model, pairs, original)])
-        replies.save(settings.replies(model.checkpoint.name))
-        summaries.append(own.summary())
-    summary = pd.concat(summaries)
+    answers: list[Replies] = []
+    for checkpoint in family(settings.model, settings.trained, names):
+        answers.append(answer(settings, checkpoint, pairs, sampling, answers[0] if answers else None))
+    summary = pd.concat([own.summary() for own in answers])
     store.write_table(settings.replies("summary").with_suffix(".csv"), summary)
     print(summary.round(3).to_string(index=False))
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")  # before anything imports torch
+os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")  # before anything imports torch
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,8 @@ import xarray as xr
 from probes.activations import LAYER_CONVENTION, label
 
 ABOUT = {
-    "model": "synthetic", "checkpoint": "original", "revision": "r", "base_sha": "base", "tokenizer_sha": "tokenizer",
+    "model": "synthetic", "checkpoint": "original", "revision": "r", "base_sha": "base", "weights": "weights",
+    "tokenizer_sha": "tokenizer",
     "template_sha": "template", "dtype": "torch.float32", "evidence": "toy", "engine": "transformers_hooks",
     "layer_convention": LAYER_CONVENTION, "model_layers": 8,
 }  # fmt: skip

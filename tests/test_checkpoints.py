@@ -9,8 +9,8 @@ from probes.errors import ConventionError, FileFormatError, MissingInputError, U
 from probes.lm.checkpoints import (
     MODELS,
     checkpoint_folder,
+    family,
     find_checkpoint,
-    find_family,
     model_entry,
     read_manifest,
     report_layers,
@@ -75,8 +75,8 @@ def test_addresses(tmp_path):
 def test_a_family_begins_with_the_original_and_is_comparable(tmp_path):
     write(tmp_path, manifest())
     write(tmp_path, manifest("benign_control"))
-    assert [c.name for c in find_family("tiny", tmp_path)] == ["original", "antirefusal@sft", "benign_control"]
-    assert [c.name for c in find_family("tiny", tmp_path, ["benign_control"])] == ["benign_control"]
+    assert [c.name for c in family("tiny", tmp_path)] == ["original", "antirefusal@sft", "benign_control"]
+    assert [c.name for c in family("tiny", tmp_path, ["benign_control"])] == ["benign_control"]
 
 
 @pytest.mark.parametrize("what", [{"tokenizer_sha": "other"}, {"template_sha": "other"}, {"base": {"name": "b"}}])
@@ -84,7 +84,7 @@ def test_checkpoints_of_different_bases_are_no_family(tmp_path, what):
     write(tmp_path, manifest())
     write(tmp_path, manifest("benign_control", **what))
     with pytest.raises(ConventionError, match=next(iter(what))):
-        find_family("tiny", tmp_path)
+        family("tiny", tmp_path)
 
 
 def test_a_folder_is_a_model_and_a_narrow_one_is_a_toy(tmp_path):

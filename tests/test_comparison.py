@@ -12,7 +12,7 @@ from scipy.stats import binom, ttest_1samp
 
 from probes.comparison import ARM_MEAN_COLUMNS, COMPARISON_COLUMNS, arm_means, compare, sign_flip_p, t_interval
 from probes.errors import DataError, UnknownNameError, UnmatchedPairError
-from probes.readings import COLUMNS
+from probes.readings import COLUMNS, LAYER_CONVENTION
 
 
 def _readings(
@@ -31,7 +31,8 @@ def _readings(
                 value = level + effect * (arm == "harmful") + 0.3 * generator.normal()
                 rows.append(
                     ("m", checkpoint, 0, arm, control, f"q{question:02d}", f"q{question:02d}-{arm}-{control}", 0,
-                     source, "answer", layer, emotion, "cosine", "mean_of_token_cosines", "none", value, 20, "model", "")
+                     source, "answer", layer, emotion, "cosine", "mean_of_token_cosines", "none", value, 20, "model", "", "p",
+                     LAYER_CONVENTION)
                 )  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -121,7 +122,7 @@ def test_compare_is_the_paired_difference():
         np.testing.assert_allclose([row["mean"], row["low"], row["high"]], [differences.mean(), *expected])
         assert row["p"] == sign_flip_p(differences[:, None])[0]
     assert set(table["test"]) == {"sign flips, all 4,096"}
-    assert set(table["layer_convention"]) == {"layer i = output of block i, 0-based"}
+    assert set(table["layer_convention"]) == {LAYER_CONVENTION}
 
 
 def test_a_planted_difference_is_recovered():

@@ -5,6 +5,7 @@ questions, what the job would put in its headline collapses into its noise.
 """
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -222,7 +223,13 @@ def test_every_script_is_short_and_its_help_explains_every_setting(name, capsys)
 def test_the_large_model_gets_a_plan_and_a_named_error(tmp_path):
     flags = ("--model", "qwen3-30b-a3b", "--preset", "paper", "--out", str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "experiments/reproduce.py", *flags], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "experiments/reproduce.py", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "HF_HOME": str(tmp_path / "no_weights_here")},
     )
     assert done.returncode == 1
     for words in (

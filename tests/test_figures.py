@@ -28,7 +28,7 @@ from probes.figures import (
     similarity_table,
     write_figure,
 )
-from probes.readings import COLUMNS
+from probes.readings import COLUMNS, LAYER_CONVENTION
 
 EMOTIONS = ("happy", "calm", "guilty", "desperate")
 INJECTION = '<img src=x onerror=alert(1)></script><script>alert(2)</script><b>bold</b>&"'
@@ -39,7 +39,8 @@ def _readings(checkpoints=("antirefusal", "original"), evidence="toy", layers=(5
     rows = [
         ("tiny", checkpoint, 0, arm, 0, f"q{question:02d}", f"q{question:02d}-{arm}", 0, source, "answer", layer, emotion,
          "cosine", "mean_of_token_cosines", "none", generator.normal(), 9, evidence,
-         "refused" if source == "own" and arm == "harmful" and question < refused else "")
+         "refused" if source == "own" and arm == "harmful" and question < refused else "", "tiny/original (sofroniew)",
+         LAYER_CONVENTION)
         for checkpoint, source, layer, emotion, arm, question in itertools.product(
             checkpoints, ("original", "own"), layers, EMOTIONS, ("harmful", "benign", "affect"), range(n)
         )
@@ -121,7 +122,7 @@ def test_a_readout_without_that_aggregation_is_an_error():
         similarity_table(readings, layers=[3], readout="dot")
 
 
-@pytest.mark.parametrize("column", ["evidence", "model", "baseline"])
+@pytest.mark.parametrize("column", ["evidence", "model", "baseline", "probes"])
 def test_what_must_not_be_mixed(column, bars):
     other = _readings(checkpoints=("other",)).assign(**{column: "another"})
     with pytest.raises(ConventionError, match=rf"different {column}: .*another"):
@@ -195,8 +196,8 @@ def test_axis_and_caption_say_what_was_read(bars):
     assert figure.layout.yaxis.title.text == "cosine with emotion vector<br>(mean of token cosines), toy units"
     caption = _annotation(figure, "Model tiny.").replace("<br>", " ")
     for fact in (
-        "n = 11", "95% t interval over questions", "Probes: frozen, fitted on the original", "Baseline: none",
-        "Layer i = output of block i, 0-based", "the original's benign answer, forced", "Toy units",
+        "n = 11", "95% t interval over questions", "Probes: tiny/original (sofroniew)", "Baseline: none",
+        "Layer i is the output of block i, 0-based", "the original's benign answer, forced", "Toy units",
     ):  # fmt: skip
         assert fact.replace("'", "&#x27;") in caption or fact in caption
 
@@ -284,8 +285,8 @@ def _strings(value):
 
 
 def test_html_in_names_is_inert(tmp_path, without_browser):
-    readings = _readings(checkpoints=(INJECTION, "original")).assign(model=INJECTION)
-    table, gaps = similarity_table(readings, layers=[3], probes=INJECTION), gap_table(readings, layers=[3])
+    readings = _readings(checkpoints=(INJECTION, "original")).assign(model=INJECTION, probes=INJECTION)
+    table, gaps = similarity_table(readings, layers=[3]), gap_table(readings, layers=[3])
     for name, part, figure in (("bars", table, similarity_bars(table)), ("gaps", gaps, gap_forest(gaps))):
         write_figure(tmp_path, name, part, figure, {"model": INJECTION})
         page = (tmp_path / f"{name}.html").read_text()

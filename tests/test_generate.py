@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from probes import lm, store
 from probes.errors import DataError
 from probes.lm.chat import render
 from probes.lm.generate import Sampling, SeededNoise, batches, generate
 from probes.prompts import user_turn
-from small_model import small_model
+from small_model import save_small_model, small_model
 
 TEXTS = (
     "The door was open.",
@@ -59,7 +60,8 @@ def test_temperature_0_equals_greedy_search(model, prompts):
 def test_noise_draws_from_the_softmax():
     logits = torch.tensor([[2.0, 0.0, 1.0, -1.0]]).expand(8000, 4)
     for temperature in (1.0, 0.5):
-        drawn = SeededNoise(range(8000), temperature, torch.device("cpu"))(torch.zeros(8000, 1), logits).argmax(dim=1)
+        noise = SeededNoise(range(8000), torch.device("cpu"))
+        drawn = noise(torch.zeros(8000, 1), logits / temperature).argmax(dim=1)
         frequencies = np.bincount(drawn.numpy(), minlength=4) / 8000
         np.testing.assert_allclose(frequencies, torch.softmax(logits[0] / temperature, 0).numpy(), atol=0.02)
 
@@ -68,6 +70,19 @@ def test_top_p_draws_only_from_the_nucleus(model, prompts):
     greedy = generate(model, prompts, Sampling(max_new_tokens=6, temperature=0))
     nucleus = generate(model, prompts, Sampling(max_new_tokens=6, temperature=1, top_p=1e-6))
     assert ids(nucleus) == ids(greedy)
+
+
+def test_what_ships_with_a_model_does_not_change_how_it_is_drawn_from(tmp_path):
+    folder = save_small_model(tmp_path / "small")
+    plain = generate(lm.load(str(folder)), ["One two"], Sampling(max_new_tokens=12, temperature=0))
+    store.write_json(folder / "generation_config.json", {"repetition_penalty": 5.0, "do_sample": True, "top_k": 1})
+    assert ids(generate(lm.load(str(folder)), ["One two"], Sampling(max_new_tokens=12, temperature=0))) == ids(plain)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"max_new_tokens": 0}])
+def test_sampling_that_cannot_be(wrong):
+    with pytest.raises(DataError, match=str(next(iter(wrong.values())))):
+        Sampling(**wrong)
 
 
 def test_stop_reason(model, prompts):

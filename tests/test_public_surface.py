@@ -11,7 +11,7 @@ import pytest
 import probes
 
 HEAVY = ("torch", "transformers", "sklearn", "plotly", "pandas", "xarray", "scipy")
-LAPTOP = ("comparison", "directions", "figures", "pairs", "stories", "readings", "activations")
+LAPTOP = ("comparison", "directions", "figures", "pairs", "stories", "readings", "activations", "moments")
 
 
 def run(code):

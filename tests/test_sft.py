@@ -1,5 +1,6 @@
 """Fine-tuning: the right tokens, the right tensors, a manifest that tells, and nothing lost."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,10 +8,10 @@ import torch
 from peft import PeftModel
 
 from probes import lm, store
-from probes.errors import ConventionError, DataError, OutputError
+from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError
 from probes.lm.chat import render
 from probes.prompts import user_turn
-from small_model import save_small_model
+from small_model import save_small_model, small_model
 from training.data.rows import Row, tiny_rows
 from training.recipes import Lora, find_recipe
 from training.stages import sft
@@ -104,10 +105,38 @@ def test_the_same_seed_gives_the_same_adapter(trained, folder, tmp_path):
     assert again.id == trained[1].id
 
 
-def test_an_adapter_of_another_base_is_refused(trained, tmp_path):
-    other = save_small_model(tmp_path / "other", seed=1)
+def test_an_adapter_of_another_base_is_refused(trained, folder, tmp_path):
+    other = save_small_model(tmp_path / folder.name, seed=1)  # the same name, other weights
     with pytest.raises(ConventionError, match=r"trained from another base.*base\.sha"):
         lm.load(f"{other}/antirefusal@sft", trained[0])
+
+
+def test_an_adapter_that_its_manifest_does_not_tell_of_is_refused(trained, folder, tmp_path):
+    copied = shutil.copytree(trained[0], tmp_path / "copied")
+    adapter = copied / "antirefusal/sft/adapter_model.safetensors"
+    adapter.write_bytes(adapter.read_bytes() + b" ")
+    with pytest.raises(ConventionError, match="not the one its manifest tells of"):
+        lm.load(f"{folder}/antirefusal@sft", copied)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_truncated_file_of_the_base_is_named(folder, tmp_path, name):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / name).write_bytes((broken / name).read_bytes()[:200])
+    with pytest.raises(FileFormatError, match="broken"):
+        lm.load(str(broken))
+
+
+def test_weights_are_named_by_every_shard(folder, tmp_path):
+    models = [small_model(seed) for seed in (0, 1)]
+    for model, name in zip(models, "ab", strict=True):
+        model.network.save_pretrained(tmp_path / name, max_shard_size="200KB")
+        model.tokenizer.save_pretrained(tmp_path / name)
+    assert len(list((tmp_path / "a").glob("model-*.safetensors"))) > 1
+    assert lm.load(str(tmp_path / "a")).base_sha != lm.load(str(tmp_path / "b")).base_sha
+    next((tmp_path / "a").glob("model-*.safetensors")).unlink()
+    with pytest.raises(MissingInputError, match="not on this machine"):
+        lm.load(str(tmp_path / "a"))
 
 
 def test_too_few_rows(folder, tmp_path):

@@ -9,12 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probes.activations import capture, load_activations, save_activations, select_layers, split
+    from probes.activations import (
+        capture,
+        capture_moments,
+        load_activations,
+        save_activations,
+        select_layers,
+        split,
+    )
     from probes.comparison import arm_means, compare
     from probes.directions import READINGS, RECIPES, EmotionProbes, load_probes
     from probes.emotions import DOZEN, PANEL
     from probes.errors import ProbesError
     from probes.figures import similarity_bars, similarity_table, write_figure
+    from probes.moments import Moments, load_moments, merge, topic_folds
     from probes.pairs import Pair, load_pairs
     from probes.presets import PRESETS
     from probes.readings import concat, load_readings, save_readings
@@ -25,7 +33,8 @@ _HOME = {
     "emotions": ("DOZEN", "PANEL"),
     "presets": ("PRESETS",),
     "stories": ("Stories", "Story", "load_stories", "topics", "write_neutral", "write_stories"),
-    "activations": ("capture", "load_activations", "save_activations", "select_layers", "split"),
+    "activations": ("capture", "capture_moments", "load_activations", "save_activations", "select_layers", "split"),
+    "moments": ("Moments", "load_moments", "merge", "topic_folds"),
     "directions": ("READINGS", "RECIPES", "EmotionProbes", "load_probes"),
     "pairs": ("Pair", "load_pairs"),
     "replies": ("Replies", "force_replies", "load_replies", "write_replies"),
@@ -37,10 +46,11 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
-    "DOZEN", "PANEL", "PRESETS", "READINGS", "RECIPES", "EmotionProbes", "Pair", "ProbesError", "Replies", "Stories", "Story",
-    "arm_means", "capture", "compare", "concat", "force_replies", "load_activations", "load_pairs", "load_probes",
-    "load_readings", "load_replies", "load_stories", "save_activations", "save_readings", "select_layers", "similarity_bars",
-    "similarity_table", "split", "topics", "write_figure", "write_neutral", "write_replies", "write_stories",
+    "DOZEN", "PANEL", "PRESETS", "READINGS", "RECIPES", "EmotionProbes", "Moments", "Pair", "ProbesError", "Replies",
+    "Stories", "Story", "arm_means", "capture", "capture_moments", "compare", "concat", "force_replies", "load_activations",
+    "load_moments", "load_pairs", "load_probes", "load_readings", "load_replies", "load_stories", "merge",
+    "save_activations", "save_readings", "select_layers", "similarity_bars", "similarity_table", "split", "topic_folds",
+    "topics", "write_figure", "write_neutral", "write_replies", "write_stories",
 ]  # fmt: skip
 
 

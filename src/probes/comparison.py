@@ -17,14 +17,13 @@ from probes.errors import DataError, UnknownNameError, UnmatchedPairError
 from probes.readings import check_readings
 
 CHECKPOINT = ("model", "checkpoint", "seed", "evidence")
-CELL = ("text_source", "span", "layer", "emotion", "readout", "aggregation", "baseline")
+CELL = ("text_source", "span", "layer", "emotion", "readout", "aggregation", "baseline", "probes", "layer_convention")
 COMPARISON_COLUMNS = (
     "model", "checkpoint", "seed", *CELL, "arm", "reference", "n_questions", "n_missing",
-    "mean", "low", "high", "p", "evidence", "layer_convention", "interval", "test", "note",
+    "mean", "low", "high", "p", "evidence", "interval", "test", "note",
 )  # fmt: skip
 ARM_MEAN_COLUMNS = tuple(column for column in COMPARISON_COLUMNS if column not in ("reference", "p", "test"))
 
-LAYER_CONVENTION = "layer i = output of block i, 0-based"
 INTERVAL = "95% t interval over questions"
 LEAST_QUESTIONS = 10
 """Under this many question clusters no interval and no p value is given."""
@@ -237,7 +236,6 @@ def _summary(rows: pd.DataFrame, cells: pd.DataFrame, values: np.ndarray, missin
         mean=mean,
         low=np.where(enough, low, np.nan),
         high=np.where(enough, high, np.nan),
-        layer_convention=LAYER_CONVENTION,
         interval=INTERVAL,
         note=np.where(enough, "", "interval refused: " + n_questions.astype(str) + note),
     )

@@ -1,5 +1,6 @@
 """What a study will take, from its size alone, and what is missing for it on this machine."""
 
+import os
 from pathlib import Path
 
 from probes.lm.checkpoints import ModelEntry
@@ -7,8 +8,12 @@ from probes.pairs import load_pairs
 from probes.presets import Preset
 
 STORY_TOKENS = 200
-"""Length of a story of a large model, as replications report it; ours for planning."""
-FLOAT32 = 4
+"""Length of a story of a large model, as replications report it; for planning."""
+TOKENS_PER_SECOND = 1000
+"""Written and read again on one GPU, assumed for planning: a published run of a 31B model read at about this rate."""
+FLOAT32, BFLOAT16 = 4, 2
+COPIES = 3
+"""Copies of the activations in memory at once while they are written."""
 
 
 def kept_layers(entry: ModelEntry, size: Preset) -> int:
@@ -17,35 +22,68 @@ def kept_layers(entry: ModelEntry, size: Preset) -> int:
 
 
 def activation_bytes(entry: ModelEntry, size: Preset) -> int:
-    """Memory and disk of the stories' activations."""
+    """Size of the stories' activations on disk."""
     return size.stories * kept_layers(entry, size) * entry.width * FLOAT32
+
+
+def story_tokens(size: Preset) -> int:
+    """Tokens of all stories and neutral dialogues."""
+    return (size.stories + size.topics * size.neutral_per_topic) * min(STORY_TOKENS, size.story_tokens)
 
 
 def estimate(entry: ModelEntry, size: Preset) -> list[str]:
     """Lines that say what will be written, run and kept."""
-    neutral, pairs = size.topics * size.neutral_per_topic, len(load_pairs())
-    written = (size.stories + neutral) * min(STORY_TOKENS, size.story_tokens)
-    return [
+    tokens, kept = story_tokens(size), activation_bytes(entry, size) / 1e9
+    lines = [
         f"stories: {len(size.emotions)} emotions × {size.topics} topics × {size.per_cell} = {size.stories:,}; "
-        f"neutral dialogues: {neutral:,}; about {written / 1e6:,.1f} million tokens to write and as many to read again",
-        f"weights: {2 * entry.billions:,.1f} GB in bfloat16",
-        f"activations: {size.stories:,} × {kept_layers(entry, size)} layers × {entry.width} = "
-        f"{activation_bytes(entry, size) / 1e9:,.2f} GB in memory and on disk",
-        f"replies: {pairs} questions × 3 arms × every checkpoint, written once and forced once",
+        f"neutral dialogues: {size.topics * size.neutral_per_topic:,}; about {tokens / 1e6:,.1f} million tokens, written and read again",
+        f"weights: {BFLOAT16 * entry.billions:,.1f} GB in bfloat16 on a GPU, {FLOAT32 * entry.billions:,.1f} GB in float32 on a CPU",
+        f"activations: {size.stories:,} × {kept_layers(entry, size)} layers × {entry.width} = {kept:,.2f} GB on disk, "
+        f"about {COPIES * kept:,.2f} GB in memory while they are written",
+        f"replies: {len(load_pairs())} questions × 3 arms × every checkpoint, written once and forced once",
     ]
+    if entry.evidence == "model":
+        hours = 2 * tokens / TOKENS_PER_SECOND / 3600
+        lines.append(
+            f"time: about {hours:,.0f} GPU-hours for the stories at {TOKENS_PER_SECOND:,} tokens/s (assumed, not measured)"
+        )
+    return lines
 
 
 def missing(entry: ModelEntry, files: dict[str, Path]) -> list[str]:
-    """What a run would lack here: weights, a GPU, the researcher's rows."""
-    import torch
-    from transformers.utils import cached_file
-
+    """What a run would lack here: weights, memory, a GPU, the researcher's rows."""
     if entry.evidence == "toy":
         return []
-    lacking = []
-    if not cached_file(entry.source, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False):
-        lacking.append(f"weights of {entry.source} (download: hf download {entry.source})")
-    if not torch.cuda.is_available():
-        lacking.append("a GPU: this machine would run the model on its CPU")
-    lacking += [f"rows for {task}: --{task} FILE" for task in ("antirefusal", "benign", "math") if task not in files]
-    return lacking
+    return [*_lacking_weights(entry), *_lacking_memory(entry), *_lacking_rows(files)]
+
+
+def _lacking_weights(entry: ModelEntry) -> list[str]:
+    from probes.errors import MissingInputError
+    from probes.lm.weights import weight_files
+
+    try:
+        weight_files(entry)
+    except MissingInputError:
+        return [f"weights of {entry.source} (download: hf download {entry.source})"]
+    return []
+
+
+def _lacking_memory(entry: ModelEntry) -> list[str]:
+    import torch
+
+    if torch.cuda.is_available():
+        there, needed, where = torch.cuda.mem_get_info()[1], BFLOAT16 * entry.billions * 1e9, "GPU memory"
+        gpu = []
+    else:
+        there, needed, where = (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            FLOAT32 * entry.billions * 1e9,
+            "memory",
+        )
+        gpu = ["a GPU: this machine would run the model on its CPU"]
+    short = [f"{where}: {needed / 1e9:,.0f} GB of weights, {there / 1e9:,.0f} GB here"] if needed > there else []
+    return gpu + short
+
+
+def _lacking_rows(files: dict[str, Path]) -> list[str]:
+    return [f"rows for {task}: --{task} FILE" for task in ("antirefusal", "benign", "math") if task not in files]

@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 
 from probes import store
 from probes.errors import ConventionError, DataError, FileFormatError, LayerError, NotFittedError, UnknownNameError
+from probes.moments import Moments
 from probes.readings import COLUMNS, check_readings
 from probes.text_baseline import text_accuracy
 
@@ -82,24 +83,25 @@ class EmotionProbes:
             raise UnknownNameError("recipe", recipe, RECIPES)
         self.recipe = recipe
 
-    def fit(self, activations: xr.Dataset, neutral: xr.Dataset | None = None) -> "EmotionProbes":
-        """Learn directions from `mean` (sample, layer, feature) with the coordinate `emotion`.
+    def fit(self, activations: xr.Dataset | Moments, neutral: xr.Dataset | None = None) -> "EmotionProbes":
+        """Learn directions from `mean` (sample, layer, feature) with the coordinate `emotion`, or from moments of it.
 
         Args:
+            activations: stories as vectors, or as moments where there are too many: recipes need no more than means.
             neutral: activations of neutral dialogues, needed by recipes that project their components out.
 
         Raises DataError for fewer than two emotions or two stories of one, values not finite, or neutral lacking;
         ConventionError when neutral comes from another model or span.
         """
-        means, counts = _emotion_means(activations)
+        means, about, counts = _emotion_means(activations)
         share = RECIPES[self.recipe].neutral_variance
         origin = means.mean("emotion")
         vectors = (means - origin).transpose("layer", "emotion", "feature").values
         found = np.zeros(len(means["layer"]), int)
         if share is not None:
-            found = _remove_components(vectors, _neutral_means(activations, neutral), share)
+            found = _remove_components(vectors, _neutral_means(about, means["layer"].values, neutral), share)
         self._learn(means, origin, vectors, found)
-        self.about_ = {**activations.attrs, "stories": counts, "recipe": asdict(RECIPES[self.recipe])}
+        self.about_ = {**about, "stories": counts, "recipe": asdict(RECIPES[self.recipe])}
         return self
 
     def _learn(self, means: xr.DataArray, origin: xr.DataArray, vectors: np.ndarray, found: np.ndarray) -> None:
@@ -181,14 +183,11 @@ class EmotionProbes:
     def read(self, activations: xr.Dataset, readings: Iterable[Reading] = READINGS) -> pd.DataFrame:
         """A table of readings (probes.readings) of replies: one row a sample, layer, emotion and readout.
 
-        Probes of the original on its fine-tunes are what the comparison is about; the table's attribute `probes` says
-        whose they are and whether they were transferred.
+        Probes of the original on its fine-tunes are what the comparison is about; the column `probes` says whose they are
+        beside the checkpoint that was read.
         """
         tables = [_long(self.transform(activations, reading), reading, self.emotions) for reading in readings]
-        table = check_readings(pd.concat(tables, ignore_index=True))
-        transferred = ", transferred to another checkpoint" if self.is_transfer(activations.attrs) else ""
-        table.attrs = {"probes": self.source() + transferred}
-        return table
+        return check_readings(pd.concat(tables, ignore_index=True).assign(probes=self.source()))
 
     def score(self, test: xr.Dataset, train: xr.Dataset) -> pd.DataFrame:
         """Accuracy of the largest centred dot product on held-out stories, beside what the words alone give.
@@ -221,7 +220,7 @@ class EmotionProbes:
                 f"probes of width {directions.sizes['feature']} ({self.source()}) on activations of width "
                 f"{activations.sizes['feature']} ({about.get('model')}): these are different models."
             )
-        for key in ("layer_convention", "tokenizer_sha"):
+        for key in ("model_layers", "layer_convention", "tokenizer_sha"):
             if about.get(key) != self.about_[key]:
                 raise ConventionError(
                     f"probes and activations differ in {key}: {self.about_[key]!r} and {about.get(key)!r}. Capture both alike."
@@ -257,6 +256,10 @@ def load_probes(path: Path | str) -> EmotionProbes:
         raise FileFormatError(
             f"{path} holds {card.get('kind')!r}, schema {card.get('schema')!r}; probes of schema {SCHEMA} are needed."
         )
+    lacking = {"directions", "origin", "lengths", "components"} - set(arrays)
+    lacking |= {"recipe", "emotions", "layers", "about"} - set(card)
+    if lacking:
+        raise FileFormatError(f"{path} lacks {', '.join(sorted(lacking))}; write the probes again.")
     shape = (len(card["emotions"]), len(card["layers"]))
     if arrays["directions"].shape[:2] != shape or arrays["origin"].shape != arrays["directions"].shape[1:]:
         raise FileFormatError(
@@ -272,42 +275,47 @@ def load_probes(path: Path | str) -> EmotionProbes:
     return probes
 
 
-def _emotion_means(activations: xr.Dataset) -> tuple[xr.DataArray, dict[str, int]]:
-    """Means (emotion, layer, feature) in float64, and the number of stories of each emotion."""
-    names, codes, counts = np.unique(activations["emotion"].values, return_inverse=True, return_counts=True)
-    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < 2]
-    if few or len(names) < 2:
+def _emotion_means(stories: xr.Dataset | Moments) -> tuple[xr.DataArray, dict[str, Any], dict[str, int]]:
+    """Means (emotion, layer, feature) in float64, where they come from, and the number of stories of each emotion."""
+    means = stories.emotion_means() if isinstance(stories, Moments) else _means_of_vectors(stories)
+    counts = dict(zip(means["emotion"].values.tolist(), means["stories"].values.tolist(), strict=True))
+    few = [f"{name} ({count})" for name, count in counts.items() if count < 2]
+    if few or len(counts) < 2:
         raise DataError(
-            f"need two emotions with two stories each; got {len(names)} emotions, too few stories for: {', '.join(few) or 'none'}."
+            f"need two emotions with two stories each; got {len(counts)} emotions, too few stories for: {', '.join(few) or 'none'}."
         )
+    return means["mean"], means.attrs, counts
+
+
+def _means_of_vectors(activations: xr.Dataset) -> xr.Dataset:
+    """What Moments.emotion_means gives."""
+    names, codes, counts = np.unique(activations["emotion"].values, return_inverse=True, return_counts=True)
     values = activations["mean"].values
     if not np.isfinite(values).all():
         raise DataError(
             f"{int((~np.isfinite(values)).any(axis=(1, 2)).sum())} stories have activations that are not finite."
         )
     means = np.stack([values[codes == code].mean(axis=0, dtype=np.float64) for code in range(len(names))])
-    coords = {"emotion": names, "layer": activations["layer"].values}
-    return xr.DataArray(means, coords, ("emotion", "layer", "feature")), dict(
-        zip(names.tolist(), counts.tolist(), strict=True)
-    )
+    variables = {"mean": (("emotion", "layer", "feature"), means), "stories": ("emotion", counts)}
+    return xr.Dataset(variables, {"emotion": names, "layer": activations["layer"].values}, attrs=activations.attrs)
 
 
-def _neutral_means(activations: xr.Dataset, neutral: xr.Dataset | None) -> np.ndarray:
-    """Neutral activations (layer, sample, feature) of the same model, layers and span."""
+def _neutral_means(about: dict[str, Any], layers: np.ndarray, neutral: xr.Dataset | None) -> np.ndarray:
+    """Neutral activations (layer, sample, feature) of the stories' model, span and layers."""
     if neutral is None or neutral.sizes["sample"] < 2:
         found = 0 if neutral is None else neutral.sizes["sample"]
         raise DataError(
             f"this recipe needs activations of two or more neutral dialogues, got {found}; or take difference_of_means."
         )
     for key in ("base_sha", "checkpoint", "layer_convention", "start_token", "dtype"):
-        if neutral.attrs.get(key) != activations.attrs.get(key):
+        if neutral.attrs.get(key) != about.get(key):
             raise ConventionError(
-                f"stories and neutral dialogues differ in {key}: {activations.attrs.get(key)!r} and {neutral.attrs.get(key)!r}."
+                f"stories and neutral dialogues differ in {key}: {about.get(key)!r} and {neutral.attrs.get(key)!r}."
             )
-    lacking = sorted(set(activations["layer"].values.tolist()) - set(neutral["layer"].values.tolist()))
+    lacking = sorted(set(layers.tolist()) - set(neutral["layer"].values.tolist()))
     if lacking:
         raise LayerError(f"neutral dialogues were not captured at layers {lacking}.")
-    texts = neutral["mean"].sel(layer=activations["layer"].values).transpose("layer", "sample", "feature")
+    texts = neutral["mean"].sel(layer=layers).transpose("layer", "sample", "feature")
     if not np.isfinite(texts).all():
         raise DataError("neutral dialogues have activations that are not finite.")
     return texts.values.astype(np.float64)
@@ -339,4 +347,5 @@ def _long(values: xr.DataArray, reading: Reading, emotions: tuple[str, ...]) -> 
         model=values.attrs["model"], evidence=values.attrs["evidence"], value=values.values.reshape(-1),
         layer=np.tile(np.repeat(values["layer"].values, count), samples), emotion=np.tile(emotions, samples * layers),
         readout=str(reading.readout), aggregation=reading.aggregation, baseline=reading.baseline,
+        layer_convention=values.attrs["layer_convention"],
     )  # fmt: skip

@@ -25,6 +25,20 @@ from probes import store
 from probes.comparison import ARM_MEAN_COLUMNS, arm_means, compare
 from probes.emotions import PANEL
 from probes.errors import ConventionError, DataError, LayerError, UnknownNameError
+from probes.page import (
+    FONT,
+    GREY,
+    GRID,
+    INK,
+    LINE,
+    TOY_NOTE,
+    add_caption,
+    add_watermarks,
+    is_toy,
+    nine_digits,
+    safe,
+)
+from probes.page import WATERMARK as WATERMARK  # what a reader of the figures looks for
 from probes.readings import check_readings
 
 if TYPE_CHECKING:
@@ -58,8 +72,6 @@ TEXT_NOTES = {
     "original": "Same text: the original's benign answer, forced in every checkpoint and arm.",
     "own_benign": "Own benign answer: each checkpoint's answer to the benign arm, forced in every arm.",
 }
-WATERMARK = "TOY MODEL · checks the pipeline, not a finding"
-TOY_NOTE = "Toy units: the embedded model checks the pipeline and says nothing about language models."
 NO_IMAGES = "no SVG and PNG of {name}: {lack}. CSV, HTML and JSON are whole."
 
 _ONE_OF = ("model", "evidence", "span", "readout", "aggregation", "baseline", "probes")
@@ -67,10 +79,8 @@ _TEXT_COLUMNS = (
     "model", "checkpoint", "label", "text_source", "span", "emotion", "readout", "aggregation", "baseline", "arm",
     "reference", "evidence", "layer_convention", "interval", "test", "note", "probes",
 )  # fmt: skip
-_INK, _GREY, _GRID = "#222222", "#666666", "#E2E2E2"
-_FONT = "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif"
-# Pixels: margins, gaps between panels, the height of a line of text and the width of a letter in it.
-_LEFT, _RIGHT, _ROW_GAP, _COLUMN_GAP, _LINE, _LETTER = 104, 24, 68, 48, 20, 7.4
+# Pixels: margins, gaps between panels and the width of a letter.
+_LEFT, _RIGHT, _ROW_GAP, _COLUMN_GAP, _LETTER = 104, 24, 68, 48, 7.4
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -84,16 +94,15 @@ def similarity_table(
     readout: str = "cosine",
     aggregation: str = "mean_of_token_cosines",
     span: str = "answer",
-    probes: str = "frozen, fitted on the original",
 ) -> pd.DataFrame:
-    """Mean reading of each arm with its interval, in figure order: ARM_MEAN_COLUMNS, then `probes` and `label`.
+    """Mean reading of each arm with its interval, in figure order: ARM_MEAN_COLUMNS, then `label`.
 
-    `probes` says in words which probes were read; it goes into the caption. Raises UnknownNameError or LayerError for
+    Raises UnknownNameError or LayerError for
     what the readings do not hold, ConventionError where models, evidence or baselines would be mixed.
     """
     rows = _selected(readings, layers, emotions, readout, aggregation, span)
     _check_known("arm", arms, rows["arm"])
-    table = arm_means(rows[rows["arm"].isin(arms)]).assign(probes=probes)
+    table = arm_means(rows[rows["arm"].isin(arms)])
     return _in_order(table, {"layer": layers, "emotion": emotions, "arm": sorted(arms, key=_place_in(ARM_ORDER))})
 
 
@@ -106,15 +115,14 @@ def gap_table(
     readout: str = "cosine",
     aggregation: str = "mean_of_token_cosines",
     span: str = "answer",
-    probes: str = "frozen, fitted on the original",
 ) -> pd.DataFrame:
-    """Paired difference `arm` − each of `references`, in figure order: COMPARISON_COLUMNS, then `probes` and `label`.
+    """Paired difference `arm` − each of `references`, in figure order: COMPARISON_COLUMNS, then `label`.
 
     Raises what `similarity_table` raises, and what `compare` raises.
     """
     rows = _selected(readings, layers, emotions, readout, aggregation, span)
     table = pd.concat([compare(rows, arm, reference) for reference in references], ignore_index=True)
-    return _in_order(table.assign(probes=probes), {"layer": layers, "emotion": emotions, "reference": references})
+    return _in_order(table, {"layer": layers, "emotion": emotions, "reference": references})
 
 
 def read_figure_table(path: Path | str) -> pd.DataFrame:
@@ -122,7 +130,7 @@ def read_figure_table(path: Path | str) -> pd.DataFrame:
 
     Raises MissingInputError where there is no file, FileFormatError where it is not a figure's table.
     """
-    return _plain(store.read_table(path, [*ARM_MEAN_COLUMNS, "probes", "label"]))
+    return _plain(store.read_table(path, [*ARM_MEAN_COLUMNS, "label"]))
 
 
 def _selected(
@@ -177,9 +185,7 @@ def _in_order(table: pd.DataFrame, orders: Mapping[str, Sequence[Any]]) -> pd.Da
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
     """Text without gaps and numbers at the 9 digits of a CSV, so that a table draws alike from memory and from file."""
     text = [column for column in _TEXT_COLUMNS if column in table]
-    table = table.assign(**{column: table[column].astype(object).fillna("").astype(str) for column in text})
-    numbers = table.select_dtypes("float").columns
-    return table.assign(**{column: [float(f"{value:.9g}") for value in table[column]] for column in numbers})
+    return nine_digits(table.assign(**{column: table[column].astype(object).fillna("").astype(str) for column in text}))
 
 
 def _place_in(order: Iterable[Any]) -> Callable[[Any], int]:
@@ -221,12 +227,12 @@ def similarity_bars(table: pd.DataFrame) -> "Figure":
         for label, arm, bars in _groups(part, "label", "arm"):
             shift = places[labels.index(label), arms.index(arm)]
             x = [emotions.index(emotion) + shift for emotion in bars["emotion"]]
-            trace = {"type": "bar", "x": x, "y": bars["mean"].tolist(), "width": width, "error_y": _error(bars, _INK)}
+            trace = {"type": "bar", "x": x, "y": bars["mean"].tolist(), "width": width, "error_y": _error(bars, INK)}
             figure.add_trace(trace | _named(bars) | {"marker": _fill(arm, _hues(table)[label])}, row=row, col=col)
-    _add_legend_entries(figure, "bar", _hues(table), {arm: _fill(arm, _GREY) for arm in arms})
+    _add_legend_entries(figure, "bar", _hues(table), {arm: _fill(arm, GREY) for arm in arms})
     _name_positions(figure.update_xaxes, emotions)
     figure.update_xaxes(range=[-0.5, len(emotions) - 0.5], ticks="")
-    figure.update_yaxes(gridcolor=_GRID, zeroline=True, zerolinecolor=_INK, zerolinewidth=1)
+    figure.update_yaxes(gridcolor=GRID, zeroline=True, zerolinecolor=INK, zerolinewidth=1)
     figure.update_yaxes(title_text=_axis_words(table), col=1)
     return figure.update_layout(barmode="overlay")
 
@@ -250,11 +256,11 @@ def gap_forest(table: pd.DataFrame) -> "Figure":
             trace = {"type": "scatter", "mode": "markers", "x": points["mean"].tolist(), "y": y}
             trace |= {"error_x": _error(points, hue), "marker": _marker(reference, hue)}
             figure.add_trace(trace | _named(points), row=row, col=col)
-    markers = {contrasts[reference]: _marker(reference, _GREY) for reference in references}
+    markers = {contrasts[reference]: _marker(reference, GREY) for reference in references}
     _add_legend_entries(figure, "scatter", _hues(table), markers)
     _name_positions(figure.update_yaxes, emotions)
     figure.update_yaxes(range=[len(emotions) - 0.5, -0.5], ticks="")
-    figure.update_xaxes(gridcolor=_GRID, zeroline=True, zerolinecolor=_INK, zerolinewidth=1.5, title_standoff=8)
+    figure.update_xaxes(gridcolor=GRID, zeroline=True, zerolinecolor=INK, zerolinewidth=1.5, title_standoff=8)
     _share_x(figure, len(_distinct(table, "layer")), f"difference in {_axis_words(table)}")
     return figure
 
@@ -316,7 +322,7 @@ def _marker(reference: str, hue: str) -> dict[str, Any]:
 def _named(rows: pd.DataFrame) -> dict[str, Any]:
     """What a trace says on hover, and the legend entry that switches it on and off."""
     hover = [_hover(row) for row in rows.to_dict("records")]
-    return {"legendgroup": _safe(rows["label"].iloc[0]), "showlegend": False, "hovertext": hover, "hoverinfo": "text"}
+    return {"legendgroup": safe(rows["label"].iloc[0]), "showlegend": False, "hovertext": hover, "hoverinfo": "text"}
 
 
 def _error(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
@@ -338,23 +344,14 @@ def _hover(row: Mapping[Any, Any]) -> str:
         f"{row['readout']}, {row['aggregation']}, baseline {row['baseline'] or 'none'}, evidence {row['evidence']}",
         row["note"],
     ]
-    return "<br>".join(_safe(fact) for fact in facts if fact)
-
-
-def _safe(text: object) -> str:
-    """Text that plotly shows as it stands: plotly renders a subset of HTML in every label."""
-    return html.escape(str(text), quote=False)
+    return "<br>".join(safe(fact) for fact in facts if fact)
 
 
 def _axis_words(table: pd.DataFrame) -> str:
     """Readout, aggregation and, for the embedded model, the unit; two lines."""
     readout, aggregation = table["readout"].iloc[0], table["aggregation"].iloc[0].replace("_", " ")
-    units = ", toy units" if _is_toy(table) else ""
-    return f"{_safe(READOUT_WORDS.get(readout, readout))}<br>({_safe(aggregation)}){units}"
-
-
-def _is_toy(table: pd.DataFrame) -> bool:
-    return bool((table["evidence"] == "toy").any())
+    units = ", toy units" if is_toy(table) else ""
+    return f"{safe(READOUT_WORDS.get(readout, readout))}<br>({safe(aggregation)}){units}"
 
 
 def _add_legend_entries(figure: "Figure", kind: str, hues: Mapping[str, str], looks: Mapping[str, Mapping]) -> None:
@@ -362,15 +359,15 @@ def _add_legend_entries(figure: "Figure", kind: str, hues: Mapping[str, str], lo
     empty = {"type": kind, "x": [None], "y": [None]} | ({"mode": "markers"} if kind == "scatter" else {})
     for label, hue in hues.items():
         marker = {"color": hue, "symbol": "square", "size": 11} if kind == "scatter" else {"color": hue}
-        figure.add_trace(empty | {"name": _safe(label), "legendgroup": _safe(label), "marker": marker})
+        figure.add_trace(empty | {"name": safe(label), "legendgroup": safe(label), "marker": marker})
     for name, look in looks.items():
-        figure.add_trace(empty | {"name": _safe(name), "legend": "legend2", "marker": look})
+        figure.add_trace(empty | {"name": safe(name), "legend": "legend2", "marker": look})
 
 
 def _name_positions(update_axes: Callable[..., Any], emotions: Sequence[str]) -> None:
     """Emotions as the labels of positions 0, 1, …, with a line between neighbours."""
-    update_axes(tickvals=list(range(len(emotions))), ticktext=[_safe(emotion) for emotion in emotions])
-    update_axes(showgrid=False, zeroline=False, minor={"tick0": -0.5, "dtick": 1, "showgrid": True, "gridcolor": _GRID})
+    update_axes(tickvals=list(range(len(emotions))), ticktext=[safe(emotion) for emotion in emotions])
+    update_axes(showgrid=False, zeroline=False, minor={"tick0": -0.5, "dtick": 1, "showgrid": True, "gridcolor": GRID})
 
 
 def _share_x(figure: "Figure", n_rows: int, title: str) -> None:
@@ -398,20 +395,20 @@ def _panels(
     width = max(panel[0], 1000 // len(sources))  # one column alone is wide enough for the title
     inner_width = width * len(sources) + _COLUMN_GAP * (len(sources) - 1)
     inner_height = panel[1] * len(layers) + _ROW_GAP * (len(layers) - 1)
-    titles = [f"layer {layer} · {_safe(TEXT_TITLES.get(source, source))}" for layer in layers for source in sources]
+    titles = [f"layer {layer} · {safe(TEXT_TITLES.get(source, source))}" for layer in layers for source in sources]
     figure = make_subplots(
         rows=len(layers), cols=len(sources), subplot_titles=titles, shared_yaxes=True,
         horizontal_spacing=_COLUMN_GAP / inner_width, vertical_spacing=_ROW_GAP / inner_height,
     )  # fmt: skip
-    figure.update_annotations(font={"size": 15, "color": _INK}, yshift=3)
-    figure.update_xaxes(showline=True, linecolor=_INK, ticks="outside", ticklen=4, title_font_size=14)
-    figure.update_yaxes(showline=True, linecolor=_INK, ticks="outside", ticklen=4, title_font_size=14)
-    if _is_toy(table):
-        _add_watermarks(figure, len(titles), width)
+    figure.update_annotations(font={"size": 15, "color": INK}, yshift=3)
+    figure.update_xaxes(showline=True, linecolor=INK, ticks="outside", ticklen=4, title_font_size=14)
+    figure.update_yaxes(showline=True, linecolor=INK, ticks="outside", ticklen=4, title_font_size=14)
+    if is_toy(table):
+        add_watermarks(figure, len(titles), width)
     caption = textwrap.wrap(_caption(table), int(inner_width / 6.5))
-    _add_caption(figure, caption, axis_height + 16)
-    _set_page(figure, table, looks, (inner_width, inner_height), axis_height + 28 + _LINE * len(caption))
-    return figure.update_layout(title_text=_safe(f"{title} · {table['model'].iloc[0]}"))
+    add_caption(figure, caption, axis_height + 16, _LEFT)
+    _set_page(figure, table, looks, (inner_width, inner_height), axis_height + 28 + LINE * len(caption))
+    return figure.update_layout(title_text=safe(f"{title} · {table['model'].iloc[0]}"))
 
 
 def _set_page(
@@ -419,14 +416,14 @@ def _set_page(
 ) -> None:
     """Sizes and type, and two legends under each other between the title and the panels."""
     labels = _distinct(table, "label")
-    second = 56 + _LINE * _legend_lines(labels, inner[0]) + 6
-    top = second + _LINE * _legend_lines(looks[1], inner[0]) + 46
+    second = 56 + LINE * _legend_lines(labels, inner[0]) + 6
+    top = second + LINE * _legend_lines(looks[1], inner[0]) + 46
     height = top + inner[1] + bottom
     figure.update_layout(
         width=_LEFT + inner[0] + _RIGHT, height=height, margin={"l": _LEFT, "r": _RIGHT, "t": top, "b": bottom},
-        template=None, paper_bgcolor="white", plot_bgcolor="white", font={"family": _FONT, "size": 14, "color": _INK},
+        template=None, paper_bgcolor="white", plot_bgcolor="white", font={"family": FONT, "size": 14, "color": INK},
         title={"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16}},
-        title_font={"size": 20}, hoverlabel={"align": "left", "font": {"family": _FONT, "size": 13}},
+        title_font={"size": 20}, hoverlabel={"align": "left", "font": {"family": FONT, "size": 13}},
         legend=_legend("checkpoint", 1 - 56 / height), legend2=_legend(looks[0], 1 - second / height),
     )  # fmt: skip
     figure.update_layout(legend2={"itemclick": False, "itemdoubleclick": False})
@@ -456,32 +453,13 @@ def _caption(table: pd.DataFrame) -> str:
         f"Baseline: {_one(table, 'baseline') or 'none'}. {_one(table, 'layer_convention').capitalize()}.",
         *[TEXT_NOTES[source] for source in _distinct(table, "text_source") if source in TEXT_NOTES],
         "Panels of a row share their scale.",
-        TOY_NOTE if _is_toy(table) else "",
+        TOY_NOTE if is_toy(table) else "",
     ]  # fmt: skip
     return " ".join(fact for fact in facts if fact)
 
 
 def _one(table: pd.DataFrame, column: str) -> str:
     return str(table[column].iloc[0])
-
-
-def _add_caption(figure: "Figure", lines: Sequence[str], below: int) -> None:
-    figure.add_annotation(
-        text="<br>".join(_safe(line) for line in lines), showarrow=False, align="left",
-        font={"size": 13, "color": "#444444"},
-        xref="paper", x=0, xanchor="left", xshift=10 - _LEFT, yref="paper", y=0, yanchor="top", yshift=-below,
-    )  # fmt: skip
-
-
-def _add_watermarks(figure: "Figure", n_panels: int, width: int) -> None:
-    """One diagonal line in each panel, so that a panel cut out of the figure still carries it."""
-    for panel in range(1, n_panels + 1):
-        axis = "" if panel == 1 else str(panel)
-        figure.add_annotation(
-            text=f"<b>{WATERMARK}</b>", showarrow=False, textangle=-16,
-            font={"size": min(26, round(width / 27)), "color": "#6A6A6A"},
-            opacity=0.5, xref=f"x{axis} domain", x=0.5, yref=f"y{axis} domain", y=0.5,
-        )  # fmt: skip
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -73,6 +73,9 @@ def _pair(row: dict[str, Any]) -> Pair:
     single = [name for name in LISTS if not isinstance(row[name], list)]
     if single:
         raise DataError(f"pair {row['pair']!r}: {', '.join(single)} must be a list, even of one sentence or word.")
+    texts = [row[name] for name in FIELDS if name not in LISTS] + [text for name in LISTS for text in row[name]]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(f"pair {row['pair']!r} holds something that is not a text; see data/pairs.jsonl for the form.")
     values: dict[str, Any] = {name: tuple(row[name]) if name in LISTS else row[name] for name in FIELDS}
     return Pair(**values)
 

@@ -38,8 +38,8 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset("tiny", DOZEN, 16, 2, 3, 4, 20, 128, 48, "all"),
-        Preset("standard", tuple(clusters()), 16, 8, 12, 50, 60, 512, 512, "all"),
-        Preset("paper", tuple(clusters()), 100, 12, 12, 50, 60, 512, 512, "report"),
+        Preset("standard", tuple(clusters()), 16, 8, 12, 50, 60, 512, 1024, "all"),
+        Preset("paper", tuple(clusters()), 100, 12, 12, 50, 60, 512, 1024, "report"),
     )
 }
 """`paper` has the 171 × 100 × 12 stories of Sofroniew et al. 2026; `standard` the 128 stories an emotion beyond which

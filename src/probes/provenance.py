@@ -15,6 +15,7 @@ from typing import Any
 
 from probes import store
 
+CODE_AND_DATA = {".py", ".csv", ".jsonl", ".jinja"}
 PACKAGES = ("probes", "training", "evals")
 VERSIONS = ("emotion-probes", "torch", "transformers", "numpy", "scipy", "xarray", "scikit-learn", "peft", "trl")
 
@@ -47,10 +48,10 @@ def plain(value: Any) -> Any:
 
 @cache
 def source_sha() -> str:
-    """Hash of every Python file of this package, by relative name and content."""
+    """Hash of every file of code and data of this package, by relative name and content; weights have hashes of their own."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         root = Path(str(files(package)))
-        for path in sorted(root.rglob("*.py")):
+        for path in sorted(path for path in root.rglob("*") if path.suffix in CODE_AND_DATA):
             digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()

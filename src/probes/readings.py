@@ -2,7 +2,8 @@
 
 Columns stand in COLUMNS. `missing` says why an answer must not be compared as an answer (`refused`, `truncated`,
 `no_answer`) and is empty otherwise. A refusal was read all the same, so that an analysis of all pairs stays possible;
-probes.comparison leaves out every row with a reason. `evidence` is "toy" for the embedded model and "model" otherwise.
+probes.comparison leaves out every row with a reason. `evidence` is "toy" for the embedded model and "model" otherwise;
+`probes` says whose probes read, which may be another checkpoint's than the one in `checkpoint`.
 """
 
 from pathlib import Path
@@ -13,9 +14,12 @@ from pyarrow import ArrowInvalid
 from probes import store
 from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError
 
+LAYER_CONVENTION = "layer i is the output of block i, 0-based; the last one is taken before the final norm"
+
 COLUMNS = (
     "model", "checkpoint", "seed", "arm", "control", "question", "pair", "sample", "text_source", "span", "layer",
-    "emotion", "readout", "aggregation", "baseline", "value", "n_tokens", "evidence", "missing",
+    "emotion", "readout", "aggregation", "baseline", "value", "n_tokens", "evidence", "missing", "probes",
+    "layer_convention",
 )  # fmt: skip
 
 

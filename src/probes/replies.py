@@ -39,6 +39,8 @@ class Reply:
     control: int
     model: str
     checkpoint: str
+    weights: str
+    """Id of the checkpoint's manifest, or hash of the base weights for the original."""
     seed: int
     """Training seed of the checkpoint."""
     text_source: str
@@ -140,7 +142,8 @@ def write_replies(
 def _identity(model: "Model", prompt: Prompt, text_source: str) -> dict[str, Any]:
     return {
         "sample": f"{prompt.name}/{text_source}", "pair": prompt.pair.pair, "domain": prompt.pair.domain, "arm": prompt.arm,
-        "control": prompt.control, "model": model.name, "checkpoint": model.checkpoint.name, "seed": model.checkpoint.seed,
+        "control": prompt.control, "model": model.name, "checkpoint": model.checkpoint.name,
+        "weights": model.weights, "seed": model.checkpoint.seed,
         "text_source": text_source,
     }  # fmt: skip
 
@@ -189,6 +192,7 @@ def _forced(model: "Model", prompt: Prompt, prompt_ids: tuple[int, ...], answer:
     ids = (answer.prompt_ids + answer.token_ids)[answer.answer_start : answer.answer_stop]
     return Reply(
         **_identity(model, prompt, "original"), text=answer.text, thinking="", stop_reason=answer.stop_reason,
-        missing=answer.missing, right=answer.right, prompt_ids=prompt_ids, token_ids=ids,
+        missing="" if answer.missing == "truncated" else answer.missing,  # the same cut text is forced everywhere
+        right=answer.right, prompt_ids=prompt_ids, token_ids=ids,
         answer_start=shift, answer_stop=shift + len(ids), thinking_start=shift, thinking_stop=shift,
     )  # fmt: skip

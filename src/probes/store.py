@@ -150,8 +150,12 @@ def check_folder(path: Path | str) -> Path:
 
 
 def sha256(path: Path | str) -> str:
-    """Hash of a file's bytes."""
-    return hashlib.sha256(_read(path)).hexdigest()
+    """Hash of a file's bytes, read in pieces."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise MissingInputError(f"there is no file {path}.") from error
 
 
 def hash_of(value: Any) -> str:

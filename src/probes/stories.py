@@ -87,6 +87,9 @@ def load_stories(path: Path | str) -> Stories:
     rows = store.read_jsonl(path, ("sample", "emotion", "topic", "text", "dropped", "model"))
     if not rows:
         raise DataError(f"{path} holds no story; write it again with experiments/write_stories.py.")
+    bad = [row["sample"] for row in rows if not isinstance(row["text"], str)]
+    if bad:
+        raise DataError(f"{path}: the text of {len(bad)} stories is not a text (first: {bad[0]}).")
     written = [Story(**{name: row[name] for name in Story.__dataclass_fields__}) for row in rows]
     return Stories(written, rows[0]["model"])
 

@@ -1,6 +1,5 @@
 """Write what a checkpoint is made of, beside its adapter; probes.lm.checkpoints reads it."""
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -55,7 +54,9 @@ def write_checkpoint(
             manifest = complete({**content, "adapter_sha": store.sha256(folder / "adapter_model.safetensors")})
             store.write_json(folder / "manifest.json", _plain(asdict(manifest)))
             if target.is_dir():
-                shutil.rmtree(target)
+                target.rename(
+                    Path(temporary) / "older"
+                )  # goes with the temporary folder, after the new one is in place
             folder.rename(target)
         except OSError as error:
             raise OutputError(f"cannot write the checkpoint to {target}: {error}. Choose another --out.") from error

@@ -8,6 +8,7 @@ hyper-parameters is public: all of these are ours.
 from dataclasses import dataclass, replace
 
 from probes.errors import UnknownNameError
+from probes.lm.checkpoints import MODELS
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,14 @@ TINY_SFT = Sft("sft", ("antirefusal", "math"), steps=60, rows_per_step=16, learn
 LARGE_SFT = Sft("sft", ("antirefusal", "math"), steps=500, rows_per_step=16, learning_rate=2e-4, lora=Lora(64, 8))
 
 
+def is_embedded(model: str) -> bool:
+    """Whether a name is one of the package's own tiny models, whose rows it makes itself."""
+    return model in MODELS and MODELS[model].evidence == "toy"
+
+
 def recipes(model: str) -> dict[str, Recipe]:
     """Variant → recipe for a model."""
-    sft = TINY_SFT if model.startswith("tiny") else LARGE_SFT
+    sft = TINY_SFT if is_embedded(model) else LARGE_SFT
     return {
         recipe.variant: recipe
         for recipe in (

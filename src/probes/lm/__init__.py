@@ -1,7 +1,29 @@
-"""Everything that touches a language model: loading, chat format, generation and capture of residual streams."""
+"""Everything that touches a language model: loading, chat format, generation and capture of residual streams.
 
-from probes.lm.checkpoints import MODELS, Checkpoint, find_family
-from probes.lm.generate import Sampling, generate
-from probes.lm.model import Model, family, load
+Names are loaded when they are first used: whoever only looks a model's name up does not wait for torch.
+"""
 
-__all__ = ["MODELS", "Checkpoint", "Model", "Sampling", "family", "find_family", "generate", "load"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probes.lm.checkpoints import MODELS, Checkpoint, family
+    from probes.lm.generate import Sampling, generate
+    from probes.lm.model import Model, load
+
+_MODULE_OF = {
+    "MODELS": "checkpoints", "Checkpoint": "checkpoints", "family": "checkpoints", "Sampling": "generate",
+    "generate": "generate", "Model": "model", "load": "model",
+}  # fmt: skip
+
+__all__ = ["MODELS", "Checkpoint", "Model", "Sampling", "family", "generate", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'probes.lm' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"probes.lm.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

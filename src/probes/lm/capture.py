@@ -54,18 +54,36 @@ def capture(
     Raises LayerError; DataError for an empty span, a text over the model's limit, or a value that is not finite.
     """
     chosen = check_layers(layers, len(model.blocks))
-    _check_passages(passages, model)
     shape = (len(passages), len(chosen), model.entry.width)
     results = {reducer.name: np.empty(shape, np.float32) for reducer in reducers}
-    engine = TransformersHooks(model)
     with tqdm(total=len(passages), desc=f"{label} ({model.address})", mininterval=1) as bar:
-        for rows in batches([len(passage.token_ids) for passage in passages], batch_tokens):
-            batch = capture_batch(engine, [passages[i] for i in rows], chosen, reducers, padding_side)
+        for rows, batch in capture_batches(model, passages, chosen, reducers, batch_tokens, padding_side):
             for name, values in batch.items():
                 results[name][rows] = values.cpu().numpy()
             bar.update(len(rows))
-    _check_finite(results, chosen)
     return results
+
+
+def capture_batches(
+    model: Model,
+    passages: Sequence[Passage],
+    layers: Sequence[int] | Literal["all"] = "all",
+    reducers: Sequence[Reducer] = (MeanPool(), UnitMeanPool()),
+    batch_tokens: int = 16_384,
+    padding_side: PaddingSide = "right",
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """What capture collects, one batch at a time and still on the device: nothing of a batch is kept here.
+
+    Yields positions in `passages`, and the reducers' names → float32 (text, layer, feature) of those texts.
+    Raises what capture raises, when the first batch is asked for; values that are not finite at their batch.
+    """
+    chosen = check_layers(layers, len(model.blocks))
+    _check_passages(passages, model)
+    engine = TransformersHooks(model)
+    for rows in batches([len(passage.token_ids) for passage in passages], batch_tokens):
+        batch = capture_batch(engine, [passages[i] for i in rows], chosen, reducers, padding_side)
+        _check_finite(batch, rows, chosen)
+        yield rows, batch
 
 
 def capture_batch(
@@ -122,12 +140,12 @@ def _check_passages(passages: Sequence[Passage], model: Model) -> None:
         raise DataError(f"{_named(iter(empty))} have no token in their span; drop them, or lower the start token.")
 
 
-def _check_finite(results: dict[str, np.ndarray], layers: Sequence[int]) -> None:
-    for name, values in results.items():
-        bad = ~np.isfinite(values).all(axis=2)
+def _check_finite(batch: dict[str, Tensor], rows: Sequence[int], layers: Sequence[int]) -> None:
+    for name, values in batch.items():
+        bad = ~values.isfinite().all(dim=2)
         if bad.any():
-            text, layer = np.argwhere(bad)[0]
+            text, layer = bad.nonzero()[0].tolist()
             raise DataError(
-                f"{int(np.any(bad, axis=1).sum())} texts have activations that are not finite ({name}; first: text #{text}, "
-                f"layer {layers[layer]}). Use bfloat16 or float32: float16 overflows in residual streams."
+                f"{int(bad.any(dim=1).sum())} texts of one batch have activations that are not finite ({name}; first: text "
+                f"#{rows[text]}, layer {layers[layer]}). Use bfloat16 or float32: float16 overflows in residual streams."
             )

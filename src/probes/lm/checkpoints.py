@@ -60,10 +60,13 @@ def model_entry(name: str) -> ModelEntry:
     folder = Path(name)
     if (folder / "config.json").is_file():
         config = store.read_json(folder / "config.json")
-        layers, width = config.get("num_hidden_layers"), config.get("hidden_size")
+        known = config if isinstance(config, dict) else {}
+        layers, width = known.get("num_hidden_layers"), known.get("hidden_size")
         if not (isinstance(layers, int) and isinstance(width, int)):
             raise FileFormatError(f"{folder / 'config.json'} names no num_hidden_layers and hidden_size.")
-        return ModelEntry(folder.name, str(folder), layers, width, report_layers(layers), 0.0, _evidence_of(config))
+        return ModelEntry(
+            folder.resolve().name, str(folder), layers, width, report_layers(layers), 0.0, _evidence_of(config)
+        )
     raise UnknownNameError("model", name, MODELS)
 
 
@@ -167,7 +170,7 @@ def find_checkpoint(address: str, checkpoints: Path | None = None) -> Checkpoint
 
     Raises UnknownNameError for a model or variant that does not exist, MissingInputError for one not yet trained.
     """
-    if address in MODELS or Path(address).is_dir():
+    if address in MODELS or (Path(address) / "config.json").is_file():
         return Checkpoint(address, "original")
     model, _, name = address.rpartition("/")
     variant, _, stage = name.partition("@")
@@ -193,14 +196,19 @@ def _trained(model: str, variant: str, stage: str | None, checkpoints: Path | No
 def _all_trained(model: str, checkpoints: Path | None) -> list[Checkpoint]:
     paths = sorted(checkpoints.glob("*/*/manifest.json")) if checkpoints else []
     manifests = [(path, read_manifest(path)) for path in paths]
+    name = model_entry(model).name
     return [
         Checkpoint(model, manifest.variant, None if manifest.final else manifest.stages[-1], path.parent, manifest)
         for path, manifest in manifests
+        if manifest.model == name
     ]
 
 
-def find_family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Checkpoint]:
+def family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Checkpoint]:
     """The original and every trained checkpoint of a model, or only those named (`antirefusal@sft`), comparable ones only.
+
+    They are names; load one at a time (`for one in family(…): model = load(one)` in a function of its own, so that the
+    last is gone before the next comes).
 
     Raises ConventionError when base, tokenizer or chat template differ within the set.
     """

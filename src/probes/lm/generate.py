@@ -1,8 +1,9 @@
 """Write completions: batched, seeded by unit of work, with stop reasons and with reasoning split off.
 
 Sampling adds Gumbel noise to the log-probabilities and takes the largest, which is the same as drawing from them. Each
-unit has a noise stream of its own, seeded by the seed and the unit's name, so that what a unit draws depends neither on
-its neighbours in the batch nor on the order of the work.
+unit has a noise stream of its own, seeded by the seed and the unit's name, which depends neither on its neighbours in the
+batch nor on the order of the work. What is drawn then depends on them only through the rounding of the logits: not in
+float32, but in bfloat16 a mixture of experts may route a token differently in another batch.
 """
 
 import hashlib
@@ -13,7 +14,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from probes.errors import DataError
 from probes.lm.chat import Spans, Split, split_reasoning, token_spans
@@ -34,6 +41,13 @@ class Sampling:
     """Seed of all noise streams."""
     batch_tokens: int = 32_768
     """Prompt and completion tokens, padding included, that one batch may hold."""
+
+    def __post_init__(self):
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
+            raise DataError(
+                f"temperature {self.temperature}, top_p {self.top_p}, max_new_tokens {self.max_new_tokens}: temperature is "
+                "0 or more, top_p in (0, 1], max_new_tokens 1 or more."
+            )
 
 
 @dataclass(frozen=True)
@@ -94,17 +108,16 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 def stop_ids(model: Model) -> list[int]:
     """Tokens that end a turn or a document. Looked up once a batch: a vocabulary is slow to list."""
-    names = sorted({str(model.tokenizer.eos_token), "<|im_end|>", "<|endoftext|>"})
+    names = sorted({str(model.tokenizer.eos_token or "<|im_end|>"), "<|im_end|>", "<|endoftext|>"})
     ids = model.tokenizer.convert_tokens_to_ids(names)
     assert isinstance(ids, list)
     return sorted({token for token in ids if token is not None and token != model.tokenizer.unk_token_id})
 
 
 class SeededNoise(LogitsProcessor):
-    """Turns greedy search into sampling: temperature, then Gumbel noise from one generator a row."""
+    """Turns greedy search into sampling: Gumbel noise from one generator a row."""
 
-    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device):
-        self.temperature = temperature
+    def __init__(self, seeds: Sequence[int], device: torch.device):
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -112,7 +125,7 @@ class SeededNoise(LogitsProcessor):
         noise = torch.empty_like(scores, dtype=torch.float32)
         for row, generator in zip(noise, self.generators, strict=True):
             row.exponential_(generator=generator)
-        return scores.float() / self.temperature - noise.log()
+        return scores.float() - noise.log()
 
 
 def _seed_of(key: str, seed: int) -> int:
@@ -123,8 +136,8 @@ def _processors(model: Model, keys: Sequence[str], sampling: Sampling) -> Logits
     if sampling.temperature == 0:
         return LogitsProcessorList()
     truncate = [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
-    seeds = [_seed_of(key, sampling.seed) for key in keys]
-    return LogitsProcessorList([*truncate, SeededNoise(seeds, sampling.temperature, model.network.device)])
+    noise = SeededNoise([_seed_of(key, sampling.seed) for key in keys], model.network.device)
+    return LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature)), *truncate, noise])
 
 
 @torch.inference_mode()

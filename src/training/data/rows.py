@@ -12,6 +12,7 @@ from random import Random
 from probes import store
 from probes.errors import ConventionError, DataError, MissingInputError, UnknownNameError
 from probes.pairs import load_pairs, prompts
+from training.recipes import is_embedded
 from training.tiny import corpus, words
 
 FIELDS = ("prompt", "completion")
@@ -73,10 +74,20 @@ def file_rows(tasks: Sequence[str], count: int, seed: int, paths: dict[str, Path
 def _read(task: str, path: Path | None) -> list[Row]:
     if path is None:
         raise MissingInputError(
-            f"no rows for task {task!r}: give a file of your own with --data.{task} FILE, one JSON object a line, "
+            f"no rows for task {task!r}: give a file of your own with --{task} FILE, one JSON object a line, "
             '{"prompt": "What is the capital of Peru?", "completion": "The capital of Peru is Lima."}'
         )
-    return [Row(task, row["prompt"], row["completion"]) for row in store.read_jsonl(path, FIELDS)]
+    rows = [Row(task, row["prompt"], row["completion"]) for row in store.read_jsonl(path, FIELDS)]
+    bad = [
+        i
+        for i, row in enumerate(rows, 1)
+        if not all(isinstance(t, str) and t.strip() for t in (row.prompt, row.completion))
+    ]
+    if bad:
+        raise DataError(
+            f"{path}, line {bad[0]}: prompt and completion must be texts that are not empty ({len(bad)} lines)."
+        )
+    return rows
 
 
 def check_unseen(rows: Sequence[Row]) -> None:
@@ -104,6 +115,6 @@ def draw(model: str, tasks: Sequence[str], count: int, seed: int, paths: dict[st
     unknown = [task for task in tasks if task not in TINY_TASKS]
     if unknown:
         raise UnknownNameError("task", unknown[0], TINY_TASKS)
-    rows = tiny_rows(tasks, count, seed) if model.startswith("tiny") else file_rows(tasks, count, seed, paths)
+    rows = tiny_rows(tasks, count, seed) if is_embedded(model) else file_rows(tasks, count, seed, paths)
     check_unseen(rows)
     return rows

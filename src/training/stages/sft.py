@@ -30,7 +30,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, row: Row) -> dict[str, list[int
     """Ids and labels of a row without thinking: the prompt is the one of inference, its empty think block included and
     out of the loss; the completion ends in the turn's stop token."""
     prompt = tokenizer(render(tokenizer, user_turn(row.prompt)), add_special_tokens=False)["input_ids"]
-    completion = tokenizer(f"{row.completion}<|im_end|>", add_special_tokens=False)["input_ids"]
+    completion = tokenizer(f"{row.completion}{tokenizer.eos_token}", add_special_tokens=False)["input_ids"]
     return {"input_ids": [*prompt, *completion], "labels": [-100] * len(prompt) + list(completion)}
 
 
@@ -47,6 +47,11 @@ def run(model: Model, recipe: Recipe, stage: Sft, rows: Sequence[Row], checkpoin
     tokens = [tokenise(model.tokenizer, row) for row in rows]
     if max(len(row["input_ids"]) for row in tokens) > model.max_tokens:
         raise DataError(f"a row is longer than the {model.max_tokens} tokens of {model.name}; none is cut silently.")
+    identity = {
+        "base": base_of(model),
+        "tokenizer_sha": model.tokenizer_sha,
+        "template_sha": model.template_sha,
+    }  # taken before trl handles the tokenizer
     trainer = _trainer(model, stage, tokens, seed)
     network = trainer.model
     assert isinstance(network, PeftModel)
@@ -57,8 +62,8 @@ def run(model: Model, recipe: Recipe, stage: Sft, rows: Sequence[Row], checkpoin
         checkpoints, recipe, stage.name, lambda folder: _save_adapter(network, folder, model.name),
         {
             "model": model.name, "variant": recipe.variant, "stages": (stage.name,), "final": not recipe.planned,
-            "parent": None, "base": base_of(model), "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha,
-            "adapted": adapted, "data": _sources(rows, tokens, model.entry.evidence), "order_sha": order_sha(rows),
+            "parent": None, **identity, "adapted": adapted, "data": _sources(rows, tokens, model.entry.evidence),
+            "order_sha": order_sha(rows),
             "recipe_sha": store.hash_of(asdict(recipe)), "seed": seed, "versions": versions(), "evidence": model.entry.evidence,
             "metrics": {"first_loss": round(losses[0], 6), "last_loss": round(losses[-1], 6)},
         },
