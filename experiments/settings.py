@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +10,9 @@ import tyro
 
 from probes.errors import ProbesError
 from probes.lm.checkpoints import ModelEntry, model_entry
+from probes.parts import Parts
 from probes.presets import Preset, find_preset
+from probes.provenance import content_sha, plain
 
 S = TypeVar("S", bound="Settings")
 
@@ -54,6 +56,11 @@ class Settings:
     @property
     def trained(self) -> Path:
         return self.folder / "checkpoints"
+
+    def parts(self, target: Path, weights: str, *contents: str) -> Parts:
+        """The resumable work that makes `target` with these weights from these files of the package."""
+        plan = {"seed": self.seed, "preset": asdict(self.size), "weights": weights, "contents": content_sha(*contents)}
+        return Parts(target, plain(plan))
 
     def stories(self, kind: str) -> Path:
         """Texts: kind `emotional` or `neutral`."""

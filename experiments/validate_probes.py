@@ -36,6 +36,8 @@ SETS: tuple[tuple[Callable[[], tuple[Stimulus, ...]], Span], ...] = (
 )  # fmt: skip
 """The last is a control: one question has twelve answers, so its prompt cannot tell them apart."""
 
+HITS = ["source", "layer", "hit_rate", "null_hit_rate", "p", "p_any_layer", "text_hit_rate", "twin_hit_rate", "n_signs"]
+
 
 def main(settings: Settings) -> None:
     """Scenarios and questions, then intensity, then the probes among themselves."""
@@ -60,14 +62,14 @@ def main(settings: Settings) -> None:
     store.write_table(folder / "intensity.csv", table)
     store.write_table(folder / "intensity_hits.csv", intensity_hits(table, null))
     for layer in layers:
-        curves = at_layer(points, layer)
+        curves = at_layer(points, unseen, layer)
         write_figure(folder, f"intensity_layer_{layer}", curves, intensity_lines(curves), about)
     cosines = cosine_table(probes, layers)
     write_figure(folder, f"cosines_{name}", cosines, cosine_heatmap(cosines), about)
     shown = ["stimuli", "span", "baseline", "layer", "top1", "text_top1", "twin_top1", "chance_top1"]
     print(
         pd.concat(scores)[shown].round(3).to_string(index=False),
-        intensity_hits(table, null).round(3).T.to_string(),
+        intensity_hits(table, null)[HITS].round(3).to_string(index=False),
         sep="\n\n",
     )
 

@@ -2,39 +2,38 @@
 
     python experiments/write_replies.py --model tiny
 
-Writes replies/<checkpoint>.jsonl with both, and replies/summary.csv: shares refused and right by arm.
+Writes replies/<checkpoint>.jsonl with both, and replies/summary.csv: shares refused and right by arm. A run that was
+killed goes on where it stopped when it is started again.
 """
-
-from collections.abc import Sequence
-
-import pandas as pd
 
 from probes import store
 from probes.lm import Checkpoint, Sampling, family, load
-from probes.pairs import Pair, load_pairs
-from probes.replies import Replies, force_replies, write_replies
+from probes.pairs import load_pairs
+from probes.replies import Replies, force_replies, load_replies, write_replies
 from settings import Settings, command
 
 
-def answer(
-    settings: Settings, checkpoint: Checkpoint, pairs: Sequence[Pair], sampling: Sampling, original: Replies | None
-) -> Replies:
-    """A checkpoint's own answers, saved together with the original's put through it."""
-    model = load(checkpoint)
-    own = write_replies(model, pairs, sampling)
-    Replies([*own, *force_replies(model, pairs, original or own)]).save(settings.replies(checkpoint.name))
-    return own
+def answer(settings: Settings, checkpoint: Checkpoint) -> None:
+    """A checkpoint's own answers and the original's benign ones put through it, unless they are there."""
+    model, pairs, target = load(checkpoint), load_pairs(), settings.replies(checkpoint.name)
+    parts = settings.parts(target, model.weights, "data/pairs.jsonl", "lm/chat.py")
+    if parts.finished:
+        print(f"{checkpoint.address}: already answered")
+        return
+    sampling = Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
+    with parts:
+        own = write_replies(model, pairs, sampling, parts=parts)
+        original = own if checkpoint.variant == "original" else load_replies(settings.replies("original"))
+        parts.finish(Replies([*own, *force_replies(model, pairs, original)]).save)
 
 
 def main(settings: Settings) -> None:
     """The original first: its benign answers are the forced text of all."""
-    pairs = load_pairs()
-    sampling = Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
     names = ("original", *(name for name in settings.checkpoints if name != "original"))
-    answers: list[Replies] = []
     for checkpoint in family(settings.model, settings.trained, names):
-        answers.append(answer(settings, checkpoint, pairs, sampling, answers[0] if answers else None))
-    summary = pd.concat([own.summary() for own in answers])
+        answer(settings, checkpoint)
+    replies = [reply for name in names for reply in load_replies(settings.replies(name)) if reply.text_source == "own"]
+    summary = Replies(replies).summary()
     store.write_table(settings.replies("summary").with_suffix(".csv"), summary)
     print(summary.round(3).to_string(index=False))
 

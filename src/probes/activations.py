@@ -98,15 +98,18 @@ def capture_moments(
             bar.update(len(part))
     if not sums.counts.any():
         raise _too_short(len(stories), start_token)
-    return _moments(sums, emotions, folds, chosen, {"start_token": start_token, "dropped_short": short, **describe(model)})
+    return _moments(
+        sums, emotions, folds, chosen, {"start_token": start_token, "dropped_short": short, **describe(model)}
+    )
 
 
 def _cell_sums(model: "Model", emotions: int, folds: int, layers: int, second_moment: bool) -> "MomentSums":
     """A group a cell, emotion by emotion; a block a half."""
     from probes.lm.reducers import MomentSums
 
-    halves, shape = np.tile(np.arange(folds) % 2, emotions), (layers, model.entry.width)
-    return MomentSums(len(halves), halves, HALVES if second_moment else (), shape, str(model.network.device))
+    halves = [fold % 2 for _ in range(emotions) for fold in range(folds)]
+    shape = (layers, model.entry.width)
+    return MomentSums(halves, HALVES if second_moment else (), shape, str(model.network.device))
 
 
 def _add_stories(sums, cells, model, stories: "Sequence[Story]", layers, start_token: int, batch_tokens: int) -> int:
@@ -123,7 +126,9 @@ def _add_stories(sums, cells, model, stories: "Sequence[Story]", layers, start_t
     return short
 
 
-def _moments(sums: "MomentSums", emotions: Sequence[str], folds, layers: Sequence[int], about: dict[str, Any]) -> Moments:
+def _moments(
+    sums: "MomentSums", emotions: Sequence[str], folds, layers: Sequence[int], about: dict[str, Any]
+) -> Moments:
     """The sums off the device."""
     assert sums.centre is not None
     counts = sums.counts.reshape(len(emotions), -1)

@@ -2,7 +2,7 @@
 
     heatmap_table(matrix, scores, unseen, layers) → scenario_heatmap(table)   stimulus emotion × probe (probes.validation)
     cosine_table(probes, layers)                  → cosine_heatmap(table)     probe × probe
-    at_layer(points, layer)                       → intensity_lines(table)    a panel a template (probes.intensity)
+    at_layer(points, unseen, layer)               → intensity_lines(table)    a panel a template (probes.intensity)
 
 Written with probes.figures.write_figure; read_heatmap_table(path) reads their CSV. Colours are ColorBrewer's RdBu, safe
 for colour-blind eyes, and white is zero.
@@ -55,8 +55,12 @@ SCALE = (
 BASELINE_WORDS = {"stimuli": "from the mean of the stimuli", "stories": "from the mean of the stories"}
 SHARES = ("top1", "text_top1", "twin_top1", "chance_top1")
 UNFOUNDED = (
-    "At layer {layers} the probes do not read unseen stories above chance: there the figure says nothing about these texts, "
+    "Layers {layers}: the probes do not read unseen stories above chance; there the figure says nothing about these texts, "
     "since probes that have learned nothing fail on anything."
+)
+
+CONTROL = (
+    "A control: every prompt has an answer for each emotion, so that it cannot tell them apart and chance is right."
 )
 
 _ONE_OF = ("model", "checkpoint", "probes", "evidence", "layer_convention")
@@ -69,16 +73,14 @@ _LEFT, _RIGHT, _TOP, _GAP_X, _GAP_Y = 104, 110, 118, 190, 150
 def heatmap_table(
     matrix: pd.DataFrame, scores: pd.DataFrame, unseen: pd.DataFrame, layers: Sequence[int]
 ) -> pd.DataFrame:
-    """A scenario_matrix at some layers with the scores beside it: MATRIX_COLUMNS, SHARES, unseen_accuracy, unseen_low.
+    """A scenario_matrix at some layers with the scores beside it: MATRIX_COLUMNS, SHARES, unseen_*.
 
     `unseen` is EmotionProbes.score on stories of unseen topics: where it is at chance nothing can be learned from the rest.
     Raises LayerError for a layer that one of the tables lacks.
     """
     keys = ["stimuli", "span", "baseline", "layer"]
     table = at_layers(matrix, layers).merge(scores[[*keys, *SHARES]], on=keys, how="left", validate="many_to_one")
-    stories = at_layers(unseen, layers)[["layer", "accuracy", "low", "chance"]]
-    stories.columns = ["layer", "unseen_accuracy", "unseen_low", "unseen_chance"]
-    return nine_digits(table.merge(stories, on="layer", how="left", validate="many_to_one"))
+    return nine_digits(_with_unseen(table, unseen, layers))
 
 
 def cosine_table(probes: EmotionProbes, layers: Sequence[int]) -> pd.DataFrame:
@@ -113,9 +115,15 @@ def at_layers(table: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
     return pd.concat([table[table["layer"] == layer] for layer in layers], ignore_index=True)
 
 
-def at_layer(points: pd.DataFrame, layer: int) -> pd.DataFrame:
-    """Intensity points of one layer, ready to draw. Raises LayerError."""
-    return nine_digits(at_layers(points, [layer]))
+def at_layer(points: pd.DataFrame, unseen: pd.DataFrame, layer: int) -> pd.DataFrame:
+    """Intensity points of one layer with what the probes read of unseen stories, ready to draw. Raises LayerError."""
+    return nine_digits(_with_unseen(at_layers(points, [layer]), unseen, [layer]))
+
+
+def _with_unseen(table: pd.DataFrame, unseen: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
+    stories = at_layers(unseen, layers)[["layer", "accuracy", "low", "chance"]]
+    stories.columns = ["layer", "unseen_accuracy", "unseen_low", "unseen_chance"]
+    return table.merge(stories, on="layer", how="left", validate="many_to_one")
 
 
 def read_heatmap_table(path: Path | str) -> pd.DataFrame:
@@ -140,7 +148,7 @@ def _neighbours(cosines: np.ndarray) -> list[int]:
 def scenario_heatmap(table: pd.DataFrame) -> "Figure":
     """Rows are what the texts show, columns the probes; a row of panels a baseline, a column a layer.
 
-    A dot marks the largest probe of each row: filled on the diagonal, where the probe is right, open elsewhere. Each panel
+    A dot marks the largest probe of each row: black on the diagonal, where the probe is right, white elsewhere. Each panel
     has its own scale, since projections grow with depth. Raises ConventionError where models, stimuli or spans are mixed.
     """
     _check_one(table, (*_ONE_OF, "stimuli", "span", "readout"))
@@ -158,7 +166,7 @@ def scenario_heatmap(table: pd.DataFrame) -> "Figure":
             place,
             len(layers),
             values.loc[names, names],
-            "centred<br>projection" + _units(table),
+            "centred projection" + _units(table),
             float(np.abs(values).max(axis=None)),
         )
         _add_largest(figure, place, len(layers), values.loc[names, names])
@@ -212,12 +220,15 @@ def intensity_lines(table: pd.DataFrame) -> "Figure":
             "ticktext": [str(n) for n in _distinct(part, "number")],
         }
         figure.update_xaxes(axis, row=place // columns + 1, col=place % columns + 1)
+    figure.update_xaxes(zeroline=False, showgrid=False)
     figure.update_yaxes(zeroline=True, zerolinecolor=GREY, gridcolor=GRID)
-    figure.update_yaxes(title_text=f"centred projection{_units(table)}", col=1)
+    figure.update_yaxes(title_text=f"centred projection{_units(table)}", col=1, title_standoff=12)
     caption = (
         f"{_origin(table)} Read at the last prompt token, from the mean of the template. ↑ and ↓: the foretold sign; ρ: "
-        "Spearman's. Short curves are often monotone along any direction: the table of ρ has the null of random directions."
+        "Spearman's. Short curves are often monotone along any direction: the table of ρ has the null of random directions. "
+        f"{_unfounded(table)}"
     )
+    _add_emotion_legend(figure, table)
     return _finish(figure, table, caption, 44)
 
 
@@ -236,19 +247,25 @@ def _scenario_title(part: pd.DataFrame) -> str:
 
 
 def _scenario_caption(table: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> str:
-    unfounded = [str(layer) for layer in _distinct(table[table["unseen_low"] <= table["unseen_chance"]], "layer")]
     texts = parts[0].groupby("stimulus_emotion")["n"].first().sum()
     return " ".join([
         f"{_origin(table)} {texts} texts that do not name what they show; a row is their mean. Dot: the largest probe of a",
-        "row, filled where it is the right one. Each panel has its own scale.",
-        UNFOUNDED.format(layers=", ".join(unfounded)) if unfounded else "",
+        "row, black where it is the right one. Each panel has its own scale.",
+        CONTROL if (table[["stimuli", "span"]].iloc[0] == ["questions", "last_prompt"]).all() else "",
+        _unfounded(table),
     ])  # fmt: skip
+
+
+def _unfounded(table: pd.DataFrame) -> str:
+    """A warning where the probes have learned nothing that carries over to other stories; else empty."""
+    layers = _distinct(table[table["unseen_low"] <= table["unseen_chance"]], "layer")
+    return UNFOUNDED.format(layers=", ".join(map(str, layers))) if layers else ""
 
 
 def _dose_title(part: pd.DataFrame) -> str:
     curves = part[(part["place"] == 0) & (part["expected"] != 0)]
     facts = [
-        f"{safe(e)} {'↑' if sign > 0 else '↓'} ρ {rho:+.2f}"
+        f"{safe(e)} {'↑' if sign > 0 else '↓'} ρ {rho:+.2f}".replace("-", "−")
         for e, sign, rho in zip(curves["emotion"], curves["expected"], curves["rho"], strict=True)
     ]
     return f"<b>{safe(part['template'].iloc[0])}</b><br>{' · '.join(facts)}"
@@ -256,6 +273,19 @@ def _dose_title(part: pd.DataFrame) -> str:
 
 def _foretold(part: pd.DataFrame, emotion: str) -> bool:
     return bool((part.loc[part["emotion"] == emotion, "expected"] != 0).any())
+
+
+def _add_emotion_legend(figure: "Figure", table: pd.DataFrame) -> None:
+    """Colour and marker of the emotions with a foretold sign, under the title."""
+    for emotion in _distinct(table[table["expected"] != 0], "emotion"):
+        hue, symbol = EMOTION_HUES.get(emotion, INK), EMOTION_MARKERS.get(emotion, "circle")
+        look = {"line": {"color": hue, "width": 2.5}, "marker": {"symbol": symbol, "size": 8, "color": hue}}
+        figure.add_trace(
+            {"type": "scatter", "mode": "lines+markers", "x": [None], "y": [None], "name": safe(emotion), **look}
+        )
+    layout: Any = figure.layout  # plotly makes its attributes as it runs
+    place = {"x": 0, "xanchor": "left", "y": 1 - 44 / layout.height, "yref": "container", "yanchor": "top"}
+    figure.update_layout(legend={"orientation": "h", **place})
 
 
 def _line(curve: pd.DataFrame) -> dict[str, Any]:
@@ -284,7 +314,7 @@ def _add_map(figure: "Figure", place: int, columns: int, values: pd.DataFrame, w
         "y": sum(y) / 2,
         "len": y[1] - y[0],
         "thickness": 12,
-        "title": {"text": words},
+        "title": {"text": words, "side": "right", "font": {"size": 12}},
     }
     scale = [[place / (len(SCALE) - 1), colour] for place, colour in enumerate(SCALE)]
     trace = {"type": "heatmap", **names, "z": values.to_numpy().tolist(), "zmin": -(limit or 1.0), "zmax": limit or 1.0}
@@ -293,17 +323,14 @@ def _add_map(figure: "Figure", place: int, columns: int, values: pd.DataFrame, w
 
 
 def _add_largest(figure: "Figure", place: int, columns: int, values: pd.DataFrame) -> None:
-    largest = values.idxmax(axis=1)
-    symbols = ["circle" if probe == shown else "circle-open" for shown, probe in largest.items()]
-    marker = {"symbol": symbols, "size": 9, "color": INK, "line": {"color": INK, "width": 1.5}}
-    trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [safe(p) for p in largest],
-        "y": [safe(s) for s in largest.index],
-    }
+    """A dot on the largest of each row, black where it is on the diagonal and white elsewhere; none where several are."""
+    rows = [(shown, row.idxmax()) for shown, row in values.iterrows() if (row == row.max()).sum() == 1]
+    fills = [INK if shown == probe else "#FFFFFF" for shown, probe in rows]
+    edges = ["#FFFFFF" if shown == probe else INK for shown, probe in rows]
+    look = {"symbol": "circle", "size": 10, "color": fills, "line": {"color": edges, "width": 1.5}}
+    trace = {"type": "scatter", "mode": "markers", "x": [safe(p) for _, p in rows], "y": [safe(e) for e, _ in rows]}
     figure.add_trace(
-        {**trace, "marker": marker, "showlegend": False, "hoverinfo": "skip"},
+        {**trace, "marker": look, "showlegend": False, "hoverinfo": "skip"},
         row=place // columns + 1,
         col=place % columns + 1,
     )
@@ -345,20 +372,21 @@ def _grid(table, title, titles, shape, panel, gaps=(_GAP_X, _GAP_Y)) -> "Figure"
     figure.update_layout(width=_LEFT + max(inner[0], 640) + _RIGHT, height=inner[1] + _TOP)
     figure.update_layout(title_text=safe(f"{title} · {table['model'].iloc[0]}/{table['checkpoint'].iloc[0]}"))
     if is_toy(table):
-        add_watermarks(figure, len(titles), width)
+        add_watermarks(figure, len(titles), round(0.8 * width))
     return figure
 
 
 def _finish(figure: "Figure", table: pd.DataFrame, caption: str, axis_height: int) -> "Figure":
     """Type, margins and caption, `axis_height` pixels below the panels."""
-    inner = figure.layout.width - _LEFT - _RIGHT
+    layout: Any = figure.layout
+    inner = layout.width - _LEFT - _RIGHT
     lines = textwrap.wrap(f"{caption} {TOY_NOTE if is_toy(table) else ''}".strip(), int(inner / 6.5))
     add_caption(figure, lines, axis_height, _LEFT)
     bottom = axis_height + LINE * len(lines) + 14
     figure.update_xaxes(showline=True, linecolor=INK, tickfont_size=12, title_font_size=14)
     figure.update_yaxes(showline=True, linecolor=INK, tickfont_size=12, title_font_size=14)
     figure.update_layout(
-        height=figure.layout.height + bottom, margin={"l": _LEFT, "r": _RIGHT, "t": _TOP, "b": bottom}, template=None,
+        height=layout.height + bottom, margin={"l": _LEFT, "r": _RIGHT, "t": _TOP, "b": bottom}, template=None,
         paper_bgcolor="white", plot_bgcolor="white", font={"family": FONT, "size": 14, "color": INK}, title_font={"size": 20},
         title={"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16}},
     )  # fmt: skip

@@ -40,7 +40,7 @@ INTENSITY_COLUMNS = (
     *_DOSE, "rho", "hit", "p", "null_mean_abs_rho", "null_hits", "text_rho", "twin_rho", "n_values", "n_random",
 )  # fmt: skip
 HIT_COLUMNS = (
-    *ABOUT_COLUMNS, "layer", "source", "hit_rate", "null_hit_rate", "null_low", "null_high", "p", "mean_abs_rho",
+    *ABOUT_COLUMNS, "layer", "source", "hit_rate", "null_hit_rate", "null_low", "null_high", "p", "p_any_layer", "mean_abs_rho",
     "null_mean_abs_rho", "text_hit_rate", "twin_hit_rate", "n_signs", "n_random",
 )  # fmt: skip
 
@@ -105,11 +105,17 @@ def intensity_hits(table: pd.DataFrame, null: xr.DataArray) -> pd.DataFrame:
 
     The null gives each emotion a random direction, the same in all templates, and counts as we do: its mean, the middle
     95 % and p, the share that does as well. Signs of one emotion or template hang together; the null has that too.
+    `p_any_layer` is the share that does as well at the best of all layers: of many layers one is always good. Directions
+    are drawn anew at each layer, so it errs on the safe side. text_hit_rate is over the curves that the words move at all.
     """
     foretold = table[table["expected"] != 0]
     if foretold.empty:
         raise DataError("no sign is foretold for any of these emotions; nothing can come true.")
-    blocks = [_hit_row(rows, null) for _, rows in foretold.groupby(["layer", "source"], sort=False)]
+    blocks = []
+    for _, same in foretold.groupby("source", sort=False):
+        layers = [(rows, _null_rates(rows, null)) for _, rows in same.groupby("layer", sort=False)]
+        best = np.max([rates for _, rates in layers], axis=0)
+        blocks += [_hit_row(rows, rates, best) for rows, rates in layers]
     return pd.DataFrame(blocks)[list(HIT_COLUMNS)]
 
 
@@ -185,17 +191,26 @@ def _drawn(null: xr.DataArray, key: tuple[str, int]) -> np.ndarray:
     return np.asarray(null.sel(template=key[0], layer=key[1]).values, float)
 
 
-def _hit_row(rows: pd.DataFrame, null: xr.DataArray) -> dict[str, Any]:
-    drawn, rate = _null_rates(rows, null), float(rows["hit"].mean())
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    shares = {f"{name}_hit_rate": (rows[f"{name}_rho"] * rows["expected"] > 0).mean() for name in ("text", "twin")}
+def _hit_row(rows: pd.DataFrame, drawn: np.ndarray, best: np.ndarray) -> dict[str, Any]:
+    rate, (low, high) = float(rows["hit"].mean()), np.quantile(drawn, [0.025, 0.975])
     named = {name: rows[name].iloc[0] for name in (*ABOUT_COLUMNS, "layer", "source", "n_random")}
     return {
-        **named, **shares, "n_signs": len(rows), "hit_rate": rate,
+        **named, "n_signs": len(rows), "hit_rate": rate,
         "null_hit_rate": float(drawn.mean()), "null_low": low, "null_high": high,
-        "p": float(np.sum(drawn >= rate - 1e-9) + 1) / (len(drawn) + 1),
+        "p": _share_as_good(drawn, rate), "p_any_layer": _share_as_good(best, rate),
         "mean_abs_rho": rows["rho"].abs().mean(), "null_mean_abs_rho": rows["null_mean_abs_rho"].mean(),
+        "text_hit_rate": _rate_of_moving(rows, "text_rho"), "twin_hit_rate": _rate_of_moving(rows, "twin_rho"),
     }  # fmt: skip
+
+
+def _share_as_good(drawn: np.ndarray, rate: float) -> float:
+    return float(np.sum(drawn >= rate - 1e-9) + 1) / (len(drawn) + 1)
+
+
+def _rate_of_moving(rows: pd.DataFrame, column: str) -> float:
+    """Hit rate over the curves that move; NaN where none does, which is no failure but no answer."""
+    moving = rows[rows[column].notna()]
+    return float((moving[column] * moving["expected"] > 0).mean()) if len(moving) else float("nan")
 
 
 def _null_rates(rows: pd.DataFrame, null: xr.DataArray) -> np.ndarray:

@@ -195,16 +195,19 @@ def load_moments(path: Path | str) -> Moments:
         emotions, layers = tuple(card["emotions"]), tuple(card["layers"])
         first = (arrays["counts"], arrays["centre"], arrays["offsets"])
         return Moments(emotions, layers, card["folds"], *first, scatter, card["about"])
-    except (KeyError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} does not fit its own card: {error}. Capture again.") from error
 
 
 def _check_shapes(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> None:
     emotions, layers, width = len(card["emotions"]), len(card["layers"]), arrays["centre"].shape[-1]
     folds = 1 + max(card["folds"].values())
-    expected = {"counts": (emotions, folds), "centre": (layers, width), "offsets": (emotions, folds, layers, width)}
-    expected |= {f"scatter_{half}": (layers, triangle(width)) for half in card["halves"]}
-    found = {name: array.shape for name, array in arrays.items()}
+    expected = {
+        "counts": ("int64", (emotions, folds)), "centre": ("float64", (layers, width)),
+        "offsets": ("float32", (emotions, folds, layers, width)),
+    }  # fmt: skip
+    expected |= {f"scatter_{half}": ("float32", (layers, triangle(width))) for half in card["halves"]}
+    found = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
     if found != expected:
         raise ValueError(f"arrays {found}, card {expected}")
 

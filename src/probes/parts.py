@@ -51,19 +51,25 @@ class Parts:
         store.check_folder(self.folder)
         self._lock = open(self.folder / "lock", "a+")
         try:
+            self._take_lock()
+            self._begin()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def _take_lock(self) -> None:
+        try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
-            self._lock.close()
             raise OutputError(
                 f"process {holder} is at work in {self.folder}. Wait for it, or choose another --out."
             ) from error
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
-        self._begin()
-        return self
 
     def _begin(self) -> None:
         path = self.folder / "plan.json"
@@ -106,7 +112,8 @@ class Parts:
         if not sys.stderr.isatty():
             print(f"{self.target.name}: unit {name} done", file=sys.stderr, flush=True)
 
-    def finish(self) -> None:
-        """Say that the target is whole, after it was written, and take the parts away."""
+    def finish(self, save: Callable[[Path], object]) -> None:
+        """Save the target, then the record that it is whole, and take the parts away."""
+        save(self.target)
         store.write_json(self._record, self.plan)
         shutil.rmtree(self.folder)

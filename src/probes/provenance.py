@@ -46,6 +46,12 @@ def plain(value: Any) -> Any:
     return PurePath(value).name if is_path else value
 
 
+def content_sha(*names: str) -> str:
+    """Hash of some files of the package `probes`, by name below it: what a request was made of."""
+    root = Path(str(files("probes")))
+    return store.hash_of({name: store.sha256(root / name) for name in names})
+
+
 @cache
 def source_sha() -> str:
     """Hash of every file of code and data of this package, by relative name and content; weights have hashes of their own."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from probes.lm.capture import Passage
     from probes.lm.generate import Completion, Sampling
     from probes.lm.model import Model
+    from probes.parts import Parts
 
 REASONS = {"truncated": "truncated", "stray_tag": "no_answer", "empty": "no_answer"}
 """Split status → reason in the column `missing`."""
@@ -125,8 +126,12 @@ def write_replies(
     arms: Sequence[str] = ("benign", "harmful", "affect"),
     controls: int = 1,
     thinking: bool = False,
+    parts: "Parts | None" = None,
 ) -> Replies:
     """Let a checkpoint answer every pair in every arm.
+
+    Args:
+        parts: where finished units are kept, for a run that goes on after a kill.
 
     The same prompt draws the same noise in every checkpoint, so that two checkpoints differ by their weights alone.
     """
@@ -135,7 +140,8 @@ def write_replies(
 
     asked = prompts(pairs, arms, controls)
     rendered = [render(model.tokenizer, user_turn(prompt.text), thinking=thinking) for prompt in asked]
-    completions = generate(model, rendered, sampling, keys=[prompt.name for prompt in asked], label="write replies")
+    keys = [prompt.name for prompt in asked]
+    completions = generate(model, rendered, sampling, keys=keys, label="write replies", parts=parts)
     return Replies([_reply(model, *both) for both in zip(asked, completions, strict=True)])
 
 

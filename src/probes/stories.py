@@ -25,6 +25,7 @@ from probes.refusals import declines_to_write
 if TYPE_CHECKING:
     from probes.lm.generate import Sampling
     from probes.lm.model import Model
+    from probes.parts import Parts
 
 NEUTRAL = "neutral"
 """What stands in the emotion column of a neutral dialogue."""
@@ -101,8 +102,12 @@ def write_stories(
     per_cell: int,
     sampling: "Sampling",
     min_words: int = 20,
+    parts: "Parts | None" = None,
 ) -> Stories:
     """Let a model write `per_cell` stories for every emotion and topic, and filter them.
+
+    Args:
+        parts: where finished units are kept, for a run that goes on after a kill.
 
     Raises UnknownNameError for an emotion outside the 171, DataError for an empty design.
     """
@@ -111,27 +116,32 @@ def write_stories(
     if not cells:
         raise DataError(f"nothing to write: {len(emotions)} emotions × {len(topics)} topics × {per_cell} stories.")
     requests = [story_request(topic, emotion, k) for emotion, topic, k in cells]
-    return filter_stories(_write(model, cells, requests, sampling, "write stories"), min_words)
+    return filter_stories(_write(model, cells, requests, sampling, "write stories", parts), min_words)
 
 
 def write_neutral(
-    model: "Model", topics: Sequence[str], per_topic: int, sampling: "Sampling", min_words: int = 10
+    model: "Model",
+    topics: Sequence[str],
+    per_topic: int,
+    sampling: "Sampling",
+    min_words: int = 10,
+    parts: "Parts | None" = None,
 ) -> Stories:
     """Let a model write plain dialogues without feeling; the speakers are renamed to Human and Assistant."""
     cells = [(NEUTRAL, topic, k) for topic in topics for k in range(per_topic)]
     requests = [neutral_request(topic, k) for _, topic, k in cells]
-    written = _write(model, cells, requests, sampling, "write neutral dialogues")
+    written = _write(model, cells, requests, sampling, "write neutral dialogues", parts)
     renamed = [replace(story, text=_rename_speakers(story.text)) for story in written.written]
     return filter_stories(Stories(renamed, written.model), min_words)
 
 
-def _write(model, cells, requests, sampling, label) -> Stories:
+def _write(model, cells, requests, sampling, label, parts) -> Stories:
     from probes.lm.chat import render
     from probes.lm.generate import generate
 
     samples = [f"{emotion}/{topic}/{k}" for emotion, topic, k in cells]
     prompts = [render(model.tokenizer, user_turn(request)) for request in requests]
-    completions = generate(model, prompts, sampling, keys=samples, label=label)
+    completions = generate(model, prompts, sampling, keys=samples, label=label, parts=parts)
     written = [
         Story(sample, emotion, topic, completion.answer.strip(), "" if completion.stop_reason == "stop" else "cut")
         for sample, (emotion, topic, _), completion in zip(samples, cells, completions, strict=True)

@@ -9,7 +9,8 @@ float32, but in bfloat16 a mixture of experts may route a token differently in a
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,9 +23,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from probes.errors import DataError
+from probes.errors import ConventionError, DataError
 from probes.lm.chat import Spans, Split, split_reasoning, token_spans
 from probes.lm.model import Model
+from probes.parts import Parts, units
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,23 @@ class Completion:
         return self.split.answer
 
 
+UNIT = 512
+"""Prompts of one unit of a resumable run. Batches never cross units, so that what is drawn does not depend on kills."""
+
+
 def generate(
-    model: Model, prompts: Sequence[str], sampling: Sampling, keys: Sequence[str] | None = None, label: str = "generate"
+    model: Model,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    keys: Sequence[str] | None = None,
+    label: str = "generate",
+    parts: Parts | None = None,
 ) -> list[Completion]:
     """Complete rendered prompts, in the order given.
 
     Args:
         keys: names of the units of work, which seed their noise; by default their positions.
+        parts: where finished units are kept, for a run that goes on after a kill.
 
     Raises DataError when there is no prompt, keys repeat, or a prompt leaves no room for a completion.
     """
@@ -85,13 +97,29 @@ def generate(
         )
     prompt_ids: list[list[int]] = [model.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     _check_room(model, prompt_ids, sampling.max_new_tokens)
-    done: dict[int, Completion] = {}
+    stops, rows = stop_ids(model), []
     with tqdm(total=len(prompts), desc=f"{label} ({model.address})", mininterval=1) as bar:
-        for rows in batches([len(ids) + sampling.max_new_tokens for ids in prompt_ids], sampling.batch_tokens):
-            completions = _complete(model, [prompt_ids[i] for i in rows], [keys[i] for i in rows], sampling)
-            done.update(zip(rows, completions, strict=True))
-            bar.update(len(rows))
-    return [done[i] for i in range(len(prompts))]
+        for number, unit in enumerate(units(range(len(prompts)), UNIT)):
+            make = partial(_write_unit, model, prompt_ids, keys, sampling, unit)
+            rows += parts.rows(f"completions-{number:06d}", make, ("key", "token_ids")) if parts else make()
+            bar.update(len(unit))
+    if [row["key"] for row in rows] != keys:
+        raise ConventionError(
+            "the parts of this run hold other units of work than those asked for. Remove them and run again."
+        )
+    return [_completion(model, ids, row["token_ids"], stops) for ids, row in zip(prompt_ids, rows, strict=True)]
+
+
+def _write_unit(
+    model: Model, prompt_ids: list[list[int]], keys: list[str], sampling: Sampling, unit: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Records of some prompts, in their order: key and generated ids."""
+    written: dict[int, list[int]] = {}
+    for rows in batches([len(prompt_ids[i]) + sampling.max_new_tokens for i in unit], sampling.batch_tokens):
+        chosen = [unit[row] for row in rows]
+        tokens = _complete(model, [prompt_ids[i] for i in chosen], [keys[i] for i in chosen], sampling)
+        written.update(zip(chosen, tokens, strict=True))
+    return [{"key": keys[i], "token_ids": written[i]} for i in unit]
 
 
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -141,8 +169,8 @@ def _processors(model: Model, keys: Sequence[str], sampling: Sampling) -> Logits
 
 
 @torch.inference_mode()
-def _complete(model: Model, prompt_ids: list[list[int]], keys: Sequence[str], sampling: Sampling) -> list[Completion]:
-    """One left-padded batch."""
+def _complete(model: Model, prompt_ids: list[list[int]], keys: Sequence[str], sampling: Sampling) -> list[list[int]]:
+    """Generated ids of one left-padded batch, each up to its first stop token."""
     pad, width = model.tokenizer.pad_token_id, max(map(len, prompt_ids))
     rows = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompt_ids], device=model.network.device)
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompt_ids], device=rows.device)
@@ -156,20 +184,21 @@ def _complete(model: Model, prompt_ids: list[list[int]], keys: Sequence[str], sa
         generation_config=config,
         logits_processor=_processors(model, keys, sampling),
     )
-    return [
-        _completion(model, ids, new, stops) for ids, new in zip(prompt_ids, written[:, width:].tolist(), strict=True)
-    ]
+    return [_until_stop(tokens, stops) for tokens in written[:, width:].tolist()]
+
+
+def _until_stop(tokens: list[int], stops: list[int]) -> list[int]:
+    ends = (i + 1 for i, token in enumerate(tokens) if token in stops)
+    return tokens[: next(ends, len(tokens))]
 
 
 def _completion(model: Model, prompt_ids: list[int], token_ids: list[int], stops: list[int]) -> Completion:
-    ends = [i for i, token in enumerate(token_ids) if token in stops]
-    token_ids = token_ids[: ends[0] + 1] if ends else token_ids
     tail, text = model.tokenizer.decode(prompt_ids[-16:]), model.tokenizer.decode(token_ids)
     assert isinstance(tail, str)  # decode gives a list for a batch only
     assert isinstance(text, str)
     split = split_reasoning(tail, text)
     spans = token_spans(model.tokenizer, prompt_ids, token_ids)
-    return Completion(prompt_ids, token_ids, "stop" if ends else "length", split, spans)
+    return Completion(prompt_ids, token_ids, "stop" if token_ids[-1] in stops else "length", split, spans)
 
 
 def _check_room(model: Model, prompt_ids: list[list[int]], new: int) -> None:

@@ -66,16 +66,14 @@ class MomentSums:
     Memory hangs on the shape alone: groups × layers × features and blocks × layers × features² float64.
     """
 
-    def __init__(
-        self, groups: int, block_of: Sequence[int], blocks: Collection[int], shape: tuple[int, int], device: str
-    ):
+    def __init__(self, block_of: Sequence[int], blocks: Collection[int], shape: tuple[int, int], device: str):
         """
         Args:
             block_of: the block of each group; outer products are kept of the groups in `blocks`, none if there are none.
             shape: (layer, feature)
         """
         layers, width = shape
-        self.block_of = np.asarray(block_of)
+        groups, self.block_of = len(block_of), np.asarray(block_of)
         self.counts = np.zeros(groups, np.int64)
         self.centre: Tensor | None = None
         self.sums = torch.zeros(groups, layers, width, dtype=torch.float64, device=device)

@@ -1,0 +1,108 @@
+"""Work in parts: kills lose nothing, double nothing and change no byte; two processes and two plans never mix."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from probes import store
+from probes.errors import ConventionError, OutputError
+from probes.lm.generate import Sampling, generate
+from probes.parts import Parts, units
+from small_model import small_model
+
+WORK = """
+import sys, time
+from pathlib import Path
+from probes import store
+from probes.parts import Parts
+with Parts(Path(sys.argv[1]), {"n": 40}) as parts:
+    rows = []
+    for number in range(40):
+        def make(number=number):
+            time.sleep(0.01)
+            with open(sys.argv[2], "a") as log: log.write(f"{number}\\n")
+            return [{"key": number, "text": "x" * 5000}]
+        rows += parts.rows(f"u{number:03d}", make, ("key", "text"))
+    parts.finish(lambda path: store.write_jsonl(path, rows))
+"""
+
+
+def work(target, log):
+    return subprocess.Popen([sys.executable, "-c", WORK, str(target), str(log)], stderr=subprocess.DEVNULL)
+
+
+def lines(path):
+    return path.read_text().split() if path.is_file() else []
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kills_at_random_moments_lose_nothing_and_change_no_byte(tmp_path, seed):
+    assert work(tmp_path / "whole.jsonl", tmp_path / "log").wait() == 0
+    rng, target, log, kills = np.random.default_rng(seed), tmp_path / "killed.jsonl", tmp_path / "killed.log", 4
+    for _ in range(kills):
+        process, begun = work(target, log), len(lines(log))
+        while len(lines(log)) < begun + rng.integers(1, 6):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert work(target, log).wait() == 0
+    assert target.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert sorted(set(map(int, lines(log)))) == list(range(40))
+    assert len(lines(log)) <= 40 + kills  # a unit is made again only when it was killed half-way
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_a_second_process_is_refused_by_name(tmp_path):
+    with Parts(tmp_path / "a.jsonl", {}), pytest.raises(OutputError, match=f"process {os.getpid()} is at work in"):
+        Parts(tmp_path / "a.jsonl", {}).__enter__()
+    with Parts(tmp_path / "a.jsonl", {}):
+        pass
+
+
+def test_another_plan_is_refused_and_says_what_differs(tmp_path):
+    with Parts(tmp_path / "a.jsonl", {"seed": 0, "model": "m"}):
+        pass
+    with pytest.raises(ConventionError, match=r"another run: seed differ"):
+        Parts(tmp_path / "a.jsonl", {"seed": 1, "model": "m"}).__enter__()
+
+
+def test_a_finished_target_is_known_by_its_plan(tmp_path):
+    parts = Parts(tmp_path / "a.jsonl", {"seed": 0})
+    assert not parts.finished
+    with parts:
+        parts.finish(lambda path: store.write_text(path, "whole"))
+    assert parts.finished
+    assert not parts.folder.exists()
+    with pytest.raises(ConventionError, match="seed differ"):
+        assert Parts(tmp_path / "a.jsonl", {"seed": 1}).finished
+
+
+def test_units_hold_everything_once_and_in_order():
+    assert [list(unit) for unit in units(range(7), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_arrays_are_read_back_and_not_made_again(tmp_path):
+    with Parts(tmp_path / "a.safetensors", {}) as parts:
+        first = parts.arrays("u", lambda: {"x": np.arange(3.0)})
+        again = parts.arrays("u", lambda: pytest.fail("made twice"))
+    np.testing.assert_array_equal(first["x"], again["x"])
+
+
+def test_generation_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("probes.lm.generate.UNIT", 3)
+    model, prompts, sampling = small_model(), [f"word {i}" for i in range(8)], Sampling(max_new_tokens=6, seed=2)
+    whole = generate(model, prompts, sampling)
+    with Parts(tmp_path / "a.jsonl", {}) as parts:
+        generate(model, prompts[:6], sampling, parts=parts)
+        kept = {path.name: path.stat().st_mtime_ns for path in parts.folder.glob("*.jsonl")}
+        resumed = generate(model, prompts, sampling, parts=parts)
+        assert len(kept) == 2
+        assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in parts.folder.glob("*.jsonl")}.items()
+        with pytest.raises(ConventionError, match="other units of work"):
+            generate(model, prompts, sampling, keys=list("abcdefgh"), parts=parts)
+    assert [c.token_ids for c in resumed] == [c.token_ids for c in whole]
