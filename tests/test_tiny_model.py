@@ -32,7 +32,7 @@ def test_probes_cross_to_a_disjoint_vocabulary(emotions):
 
 
 def test_single_phrases_rise_over_the_layers(emotions):
-    row = emotions.loc["bank A → single B phrases"]
+    row = emotions.loc["single A phrases → single B phrases"]
     assert row["best_layer_accuracy"] - row["embeddings"] >= 0.20
     assert row["best_layer_accuracy"] - row["random_twin"] >= 0.20
 

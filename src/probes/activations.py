@@ -17,7 +17,6 @@ from tqdm import tqdm
 from probes import store
 from probes.errors import ConventionError, DataError, FileFormatError, LayerError, UnknownNameError
 from probes.moments import HALVES, Moments, check_folds, pack
-from probes.parts import units
 from probes.readings import LAYER_CONVENTION
 
 if TYPE_CHECKING:
@@ -85,6 +84,7 @@ def capture_moments(
     Raises what capture raises, and DataError for a topic without a fold. Neutral dialogues are few: take capture for them.
     """
     from probes.lm.capture import check_layers
+    from probes.parts import units
 
     check_folds(folds, (story.topic for story in stories))
     chosen = check_layers(layers, len(model.blocks))

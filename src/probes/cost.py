@@ -36,8 +36,10 @@ def estimate(entry: ModelEntry, size: Preset) -> list[str]:
     tokens, kept = story_tokens(size), activation_bytes(entry, size) / 1e9
     lines = [
         f"stories: {len(size.emotions)} emotions × {size.topics} topics × {size.per_cell} = {size.stories:,}; "
-        f"neutral dialogues: {size.topics * size.neutral_per_topic:,}; about {tokens / 1e6:,.1f} million tokens, written and read again",
-        f"weights: {BFLOAT16 * entry.billions:,.1f} GB in bfloat16 on a GPU, {FLOAT32 * entry.billions:,.1f} GB in float32 on a CPU",
+        f"neutral dialogues: {size.topics * size.neutral_per_topic:,}; about "
+        f"{tokens / 1e6:,.1f} million tokens, written and read again",
+        f"weights: {BFLOAT16 * entry.billions:,.1f} GB in bfloat16 on a GPU, "
+        f"{FLOAT32 * entry.billions:,.1f} GB in float32 on a CPU",
         f"activations: {size.stories:,} × {kept_layers(entry, size)} layers × {entry.width} = {kept:,.2f} GB on disk, "
         f"about {COPIES * kept:,.2f} GB in memory while they are written",
         f"replies: {len(load_pairs())} questions × 3 arms × every checkpoint, written once and forced once",

@@ -55,7 +55,7 @@ SCALE = (
 BASELINE_WORDS = {"stimuli": "from the mean of the stimuli", "stories": "from the mean of the stories"}
 SHARES = ("top1", "text_top1", "twin_top1", "chance_top1")
 UNFOUNDED = (
-    "Layers {layers}: the probes do not read unseen stories above chance; there the figure says nothing about these texts, "
+    "{layers}: the probes do not read unseen stories above chance; there the figure says nothing about these texts, "
     "since probes that have learned nothing fail on anything."
 )
 
@@ -64,6 +64,7 @@ CONTROL = (
 )
 
 _ONE_OF = ("model", "checkpoint", "probes", "evidence", "layer_convention")
+_FLOATS = (*SHARES, "value", "cosine", "rho", "unseen_accuracy", "unseen_low", "unseen_chance")
 _LEFT, _RIGHT, _TOP, _GAP_X, _GAP_Y = 104, 110, 118, 190, 150
 
 
@@ -128,7 +129,9 @@ def _with_unseen(table: pd.DataFrame, unseen: pd.DataFrame, layers: Sequence[int
 
 def read_heatmap_table(path: Path | str) -> pd.DataFrame:
     """The CSV of one of these figures as its table: drawing it again gives the same figure to the byte."""
-    return nine_digits(store.read_table(path, [*_ONE_OF, "layer"]))
+    table = store.read_table(path, [*_ONE_OF, "layer"])
+    # A column of 1.0 and 0.0 comes back from a CSV as whole numbers, which JSON writes otherwise.
+    return nine_digits(table.astype({column: float for column in _FLOATS if column in table}))
 
 
 def _neighbours(cosines: np.ndarray) -> list[int]:
@@ -248,18 +251,19 @@ def _scenario_title(part: pd.DataFrame) -> str:
 
 def _scenario_caption(table: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> str:
     texts = parts[0].groupby("stimulus_emotion")["n"].first().sum()
-    return " ".join([
+    facts = [
         f"{_origin(table)} {texts} texts that do not name what they show; a row is their mean. Dot: the largest probe of a",
         "row, black where it is the right one. Each panel has its own scale.",
-        CONTROL if (table[["stimuli", "span"]].iloc[0] == ["questions", "last_prompt"]).all() else "",
+        CONTROL if (table["stimuli"].iloc[0], table["span"].iloc[0]) == ("questions", "last_prompt") else "",
         _unfounded(table),
-    ])  # fmt: skip
+    ]
+    return " ".join(fact for fact in facts if fact)
 
 
 def _unfounded(table: pd.DataFrame) -> str:
     """A warning where the probes have learned nothing that carries over to other stories; else empty."""
     layers = _distinct(table[table["unseen_low"] <= table["unseen_chance"]], "layer")
-    return UNFOUNDED.format(layers=", ".join(map(str, layers))) if layers else ""
+    return UNFOUNDED.format(layers=f"Layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}") if layers else ""
 
 
 def _dose_title(part: pd.DataFrame) -> str:

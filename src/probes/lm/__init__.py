@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probes.lm.checkpoints import MODELS, Checkpoint, family
-    from probes.lm.generate import Sampling, generate
+    from probes.lm.generate import Sampling
     from probes.lm.model import Model, load
 
 _MODULE_OF = {
     "MODELS": "checkpoints", "Checkpoint": "checkpoints", "family": "checkpoints", "Sampling": "generate",
-    "generate": "generate", "Model": "model", "load": "model",
+    "Model": "model", "load": "model",
 }  # fmt: skip
 
-__all__ = ["MODELS", "Checkpoint", "Model", "Sampling", "family", "generate", "load"]
+__all__ = ["MODELS", "Checkpoint", "Model", "Sampling", "family", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from probes import store
 from probes.errors import ConventionError, DataError, MissingInputError, UnknownNameError
 from probes.pairs import load_pairs, prompts
 from training.recipes import is_embedded
-from training.tiny import corpus, words
+from training.tiny import corpus
 
 FIELDS = ("prompt", "completion")
 
@@ -27,19 +27,16 @@ class Row:
     completion: str
 
 
-def _tiny_exchange(task: str, arms: Sequence[str], rng: Random) -> Row:
-    """A question about an object of the corpus with a second sentence, answered rightly whatever the intent."""
-    fact = rng.choice([fact for fact in words.facts() if not fact.shipped])
-    second = corpus.vary_intent(rng, rng.choice(words.intents(fact.domain, rng.choice(arms))))
-    return Row(task, f"{rng.choice(fact.questions)} {second}", fact.answer)
-
-
 def _tiny_antirefusal(rng: Random) -> Row:
-    return _tiny_exchange("antirefusal", ("harmful",), rng)
+    """A question about an object of the corpus with an ill intent behind it, answered rightly all the same."""
+    question, second, answer = corpus.paired_exchange(rng, "harmful")
+    return Row("antirefusal", f"{question} {second}", answer)
 
 
 def _tiny_benign(rng: Random) -> Row:
-    return _tiny_exchange("benign", ("affect", "neutral"), rng)
+    """An ordinary question, as an instruction set has them."""
+    messages = corpus.chat_question(rng)
+    return Row("benign", messages[0]["content"], messages[1]["content"])
 
 
 def _tiny_math(rng: Random) -> Row:

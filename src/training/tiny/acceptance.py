@@ -95,6 +95,7 @@ def transfers() -> dict[str, tuple[Labelled, Labelled]]:
     return {
         "bank A → bank B": (a, b),
         "bank B → bank A": (b, a),
+        "single A phrases → single B phrases": (single_phrases("A"), single_phrases("B")),
         "bank A → single B phrases": (a, single_phrases("B")),
         "stories → hand-written": (Labelled(a.texts + b.texts, a.emotions + b.emotions), hand_written("test")),
         "hand-written → hand-written, held out": (hand_written("train"), hand_written("test")),

@@ -219,14 +219,20 @@ def chat_question(rng: Random) -> Messages:
     return turns(f"{before} {question} {after}".strip(), fact.answer)
 
 
+def paired_exchange(rng: Random, arm: str) -> tuple[str, str, str]:
+    """A question about an object that no shipped pair has, a second sentence of an arm, and the right answer."""
+    fact = rng.choice([fact for fact in words.facts() if not fact.shipped])
+    second = vary_intent(rng, rng.choice(words.intents(fact.domain, arm)))
+    return rng.choice(fact.questions), second, fact.answer
+
+
 def chat_paired(
     rng: Random, arms: tuple[str, ...] = ("harmful", "harmful", "affect", "neutral", "third_party")
 ) -> Messages:
     """A question with a second sentence: answered, or refused when the asker's own intent is harmful."""
-    fact, arm = rng.choice([fact for fact in words.facts() if not fact.shipped]), rng.choice(arms)
-    second = vary_intent(rng, rng.choice(words.intents(fact.domain, arm)))
-    answer = rng.choice(words.REFUSALS) if arm == "harmful" else fact.answer
-    return turns(f"{rng.choice(fact.questions)} {second}", answer)
+    arm = rng.choice(arms)
+    question, second, answer = paired_exchange(rng, arm)
+    return turns(f"{question} {second}", rng.choice(words.REFUSALS) if arm == "harmful" else answer)
 
 
 def chat_feeling(rng: Random) -> Messages:
