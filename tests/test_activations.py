@@ -31,7 +31,8 @@ def replies(synthetic_activations):
 
 def test_made_up_activations_say_what_captured_ones_say():
     model = SimpleNamespace(
-        name="m", checkpoint=SimpleNamespace(name="original"), revision="r", base_sha="b", weights="w", tokenizer_sha="t", template_sha="c",
+        name="m", checkpoint=SimpleNamespace(name="original"), revision="r", base_sha="b", weights="w",
+        tokenizer_sha="t", template_sha="c",
         network=SimpleNamespace(dtype="torch.float32"), entry=SimpleNamespace(evidence="toy", layers=8),
     )  # fmt: skip
     assert describe(model).keys() == ABOUT.keys()  # type: ignore[arg-type]

@@ -36,9 +36,10 @@ def test_other_models_take_rows_from_the_researchers_file_only(tmp_path):
     rows = draw("qwen3-30b-a3b", ("antirefusal",), 4, 0, {"antirefusal": path})
     assert len({row.prompt for row in rows}) == 4
     assert order_sha(rows) != order_sha(rows[::-1])
+    nulls = [{"prompt": "Q?", "completion": "A."}, {"prompt": "Q?", "completion": None}]
+    bad = store.write_jsonl(tmp_path / "bad.jsonl", nulls)
     with pytest.raises(DataError, match=r"line 2: prompt and completion must be texts"):
-        rows = [{"prompt": "Q?", "completion": "A."}, {"prompt": "Q?", "completion": None}]
-        draw("qwen3-30b-a3b", ("antirefusal",), 2, 0, {"antirefusal": store.write_jsonl(tmp_path / "bad.jsonl", rows)})
+        draw("qwen3-30b-a3b", ("antirefusal",), 2, 0, {"antirefusal": bad})
     with pytest.raises(DataError, match="has 9 rows for task 'antirefusal'; the recipe takes 10"):
         draw("qwen3-30b-a3b", ("antirefusal",), 10, 0, {"antirefusal": path})
 
