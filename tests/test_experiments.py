@@ -1,6 +1,6 @@
 """The scripts, run for real: the whole job on the embedded model, twice, and the two controls on ourselves.
 
-Controls: with a random-initialised twin in place of the model, and with harmful and benign swapped in half of the
+Controls: with random-initialised twins in place of the model, and with harmful and benign swapped in half of the
 questions, what the job would put in its headline collapses into its noise.
 """
 
@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tyro
+from scipy.stats import t as student
 
 import reproduce
 from probes import lm, store
 from probes.activations import capture, load_activations, split
-from probes.comparison import compare
+from probes.comparison import compare, t_interval
 from probes.directions import EmotionProbes, load_probes
 from probes.emotions import DOZEN, PANEL
 from probes.errors import ConventionError
@@ -56,6 +57,11 @@ def readings(job):
 @pytest.fixture(scope="module")
 def summary(job):
     return pd.read_csv(job.replies("summary").with_suffix(".csv")).set_index(["checkpoint", "arm"])
+
+
+def noise_bound(gaps):
+    """The t value that the largest of so many null gaps stays below 95 times in 100 (Bonferroni, 71 degrees of freedom)."""
+    return float(student.ppf(1 - 0.025 / len(gaps), 71))
 
 
 def panel_gaps(readings, reference="benign", text_source="original"):
@@ -99,9 +105,10 @@ def test_a_refusal_is_a_reason_and_not_an_answer(job, readings):
     replies = load_replies(job.replies("original"))
     refused = {reply.sample for reply in replies if reply.missing == "refused"}
     assert refused
-    assert set(readings.loc[readings["missing"] == "refused", "sample"]) == refused
-    own = compare(readings)
-    row = own[(own["checkpoint"] == "original") & (own["text_source"] == "own")].iloc[0]
+    own = readings[readings["checkpoint"] == "original"]
+    assert set(own.loc[own["missing"] == "refused", "sample"]) == refused
+    compared = compare(own)
+    row = compared[compared["text_source"] == "own"].iloc[0]
     assert row["n_missing"] >= len({sample.split("/")[0] for sample in refused if "/harmful/" in sample})
 
 
@@ -158,7 +165,8 @@ def test_a_rerun_gives_equal_bytes(job, tmp_path):
 
 
 def test_the_headline_is_there_before_it_can_collapse(readings):
-    assert np.abs(panel_gaps(readings)).max() > 4
+    gaps = panel_gaps(readings)
+    assert np.abs(gaps).max() > 2 * noise_bound(gaps)
 
 
 def test_shuffled_labels_collapse_the_headline(readings):
@@ -171,26 +179,37 @@ def test_shuffled_labels_collapse_the_headline(readings):
     ]
     gaps = panel_gaps(readings.assign(arm=arms))
     assert len(gaps) == len(CHECKPOINTS) * 2 * len(PANEL) * 2
-    assert np.abs(gaps).max() < 4
+    assert np.abs(gaps).max() < noise_bound(gaps)
 
 
-def test_a_random_twin_collapses_the_headline(job):
-    twin = random_twin(lm.load("tiny"), seed=0)
+def twin_study(job, seed):
+    """The job with a random-initialised twin in place of the model: what it scores, and its gaps on the same texts.
+
+    A twin writes no stories and no answers, so that it reads those of the model.
+    """
+    twin = random_twin(lm.load("tiny"), seed)
     stories, neutral = (
         capture(twin, load_stories(job.stories(kind)), "all", job.size.start_token) for kind in ("emotional", "neutral")
     )
     train, test = split(stories, by="topic", test=0.25, seed=0)
+    accuracy = EmotionProbes().fit(train, neutral).score(test, train)["accuracy"].max()
+    forced = [r for r in load_replies(job.replies("original")) if r.text_source == "original"]
+    own = Replies([replace(reply, model=twin.name, weights=twin.weights) for reply in forced])
+    readings = EmotionProbes().fit(stories, neutral).read(capture(twin, own, job.shown_layers))
+    table = compare(readings, "harmful", "benign")
+    rows = table[table["emotion"].isin(PANEL) & (table["readout"] == "cosine")]
+    return accuracy, rows["mean"].to_numpy()
+
+
+def test_random_twins_collapse_the_headline(job):
+    """A second sentence shifts the residual stream of any network, so that one twin alone shows gaps too, with narrow
+    intervals over questions; which way they go is chance, and over twins they vanish."""
+    accuracies, gaps = zip(*(twin_study(job, seed) for seed in range(5)), strict=True)
     ours = pd.read_csv(job.probes.with_name("score.csv"))["accuracy"].max()
-    theirs = EmotionProbes().fit(train, neutral).score(test, train)["accuracy"].max()
-    assert theirs < ours - 0.1
-    probes = EmotionProbes().fit(stories, neutral)
-    forced = [
-        replace(reply, model=twin.name)
-        for reply in load_replies(job.replies("original"))
-        if reply.text_source == "original"
-    ]
-    gaps = panel_gaps(probes.read(capture(twin, Replies(forced), [5, 6])))
-    assert np.abs(gaps).max() < 4
+    assert max(accuracies) < 0.5 * ours
+    mean, _, high = t_interval(np.stack(gaps))
+    standard_error = (high - mean) / student.ppf(0.975, len(gaps) - 1)
+    assert np.abs(mean / standard_error).max() < student.ppf(1 - 0.025 / len(mean), len(gaps) - 1)
 
 
 def test_probes_of_the_job_are_those_of_its_stories(job):
@@ -279,7 +298,7 @@ def test_bad_input_ends_with_one_line_and_nothing_half_written(script, flags, wo
 
 
 def test_replies_of_another_checkpoint_are_not_read_as_this_ones(job):
-    with pytest.raises(ConventionError, match=r"replies of tiny/benign_control given to tiny/original"):
+    with pytest.raises(ConventionError, match=r"replies of tiny/benign_control .* given to tiny/original"):
         capture(lm.load("tiny"), load_replies(job.replies("benign_control")), [5])
 
 
