@@ -139,6 +139,20 @@ def test_the_figure_is_stamped_and_is_drawn_again_from_its_csv(job):
     assert set(table["checkpoint"]) == set(CHECKPOINTS)
 
 
+def test_validation_stands_beside_words_and_a_twin(job):
+    importlib.import_module("validate_probes").main(Settings(out=job.out, figures=job.figures))
+    folder = job.figure_folder("validation")
+    scores = pd.read_csv(folder / "scores.csv")
+    assert scores[["top1", "text_top1", "twin_top1", "chance_top1"]].notna().all().all()
+    control = scores[(scores["stimuli"] == "questions") & (scores["span"] == "last_prompt")]
+    assert (
+        control["top1"].round(3) == control["chance_top1"].round(3)
+    ).all()  # one prompt cannot tell twelve answers apart
+    assert set(scores["layer"]) == set(range(8))
+    kept = store.read_json(folder / "cosines_layers_5_6.json")
+    assert "TOY MODEL" in str(kept["figure"]["layout"])
+
+
 def test_no_file_of_the_job_names_a_place_of_this_machine(job):
     files = [path for path in job.figures.rglob("*") if path.suffix in {".json", ".csv", ".html"}]
     files += [path for path in job.folder.rglob("*") if path.suffix in {".json", ".jsonl", ".csv"}]
