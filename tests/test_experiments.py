@@ -19,6 +19,7 @@ import tyro
 from scipy.stats import t as student
 
 import reproduce
+import validate_probes
 from probes import lm, store
 from probes.activations import capture, load_activations, split
 from probes.comparison import compare, t_interval
@@ -40,6 +41,7 @@ CHECKPOINTS = ("original", "antirefusal@sft", "benign_control")
 def run_job(folder: Path) -> reproduce.ReproduceSettings:
     settings = reproduce.ReproduceSettings(out=folder / "runs", figures=folder / "figures")
     reproduce.main(settings)
+    validate_probes.main(Settings(out=settings.out, figures=settings.figures))
     return settings
 
 
@@ -140,7 +142,6 @@ def test_the_figure_is_stamped_and_is_drawn_again_from_its_csv(job):
 
 
 def test_validation_stands_beside_words_and_a_twin(job):
-    importlib.import_module("validate_probes").main(Settings(out=job.out, figures=job.figures))
     folder = job.figure_folder("validation")
     scores = pd.read_csv(folder / "scores.csv")
     assert scores[["top1", "text_top1", "twin_top1", "chance_top1"]].notna().all().all()
