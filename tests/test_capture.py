@@ -130,8 +130,8 @@ def test_layer_out_of_range(model, passages, layers, words):
 
 
 def test_a_text_over_the_limit_is_counted_and_named_and_never_cut(model, passages):
-    long = Passage([5] * 300, range(300))
-    with pytest.raises(DataError, match=r"2 texts \(#1, #9\) are longer than the 256 tokens"):
+    long = Passage([5] * 300, range(300), "happy/a kite/3")
+    with pytest.raises(DataError, match=r"2 texts \(happy/a kite/3, happy/a kite/3\) are longer than the 256 tokens"):
         capture(model, [passages[0], long, *passages[1:8], long])
 
 

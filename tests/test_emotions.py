@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from probes.emotions import DOZEN, PANEL, check_emotions, clusters, forms, slug
+from probes.emotions import DOZEN, PANEL, check_emotions, clusters, forms
 from probes.errors import UnknownNameError
 
 
@@ -19,13 +19,6 @@ def test_subsets():
     assert len(PANEL) == 4
     assert len(DOZEN) == len(set(DOZEN)) == 12
     assert set(PANEL) < set(DOZEN) < set(clusters())
-
-
-def test_slugs_are_one_to_one_file_names():
-    slugs = {slug(emotion) for emotion in clusters()}
-    assert len(slugs) == 171
-    assert all(re.fullmatch(r"[a-z_-]+", name) for name in slugs)
-    assert slug("worn out") == "worn_out"
 
 
 def test_forms_are_words():

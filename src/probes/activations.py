@@ -187,7 +187,7 @@ def _passages(
         )
     ids = [model.tokenizer(story.text, add_special_tokens=False)["input_ids"] for story in stories]
     kept = [i for i, tokens in enumerate(ids) if len(tokens) > start_token]
-    passages = [Passage(ids[i], range(start_token, len(ids[i]))) for i in kept]
+    passages = [Passage(ids[i], range(start_token, len(ids[i])), stories[i].sample) for i in kept]
     rows = [
         {"sample": s.sample, "emotion": s.emotion, "topic": s.topic, "text": s.text} for s in (stories[i] for i in kept)
     ]

@@ -33,11 +33,6 @@ def clusters() -> dict[str, str]:
     return {emotion: row["cluster"] for emotion, row in _table().items()}
 
 
-def slug(emotion: str) -> str:
-    """File-name form of an emotion: `worn out` → `worn_out`. One to one over the 171."""
-    return emotion.replace(" ", "_")
-
-
 def check_emotions(emotions: Iterable[str]) -> tuple[str, ...]:
     """The emotions as a tuple; raises UnknownNameError with the nearest name for the first unknown one."""
     chosen = tuple(emotions)

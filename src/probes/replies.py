@@ -96,7 +96,8 @@ class Replies(Sequence[Reply]):
         columns = ("sample", "pair", "domain", "arm", "control", "checkpoint", "seed", "text_source", "missing")
         labels = pd.DataFrame([{name: getattr(reply, name) for name in columns} for reply in self.replies])
         spans = [range(reply.answer_start, reply.answer_stop) for reply in self.replies]
-        passages = [Passage(self.replies[i].prompt_ids + self.replies[i].token_ids, spans[i]) for i in kept]
+        answered = [(self.replies[i], spans[i]) for i in kept]
+        passages = [Passage(reply.prompt_ids + reply.token_ids, span, reply.sample) for reply, span in answered]
         return (
             passages,
             kept,

@@ -24,6 +24,8 @@ class Passage:
 
     token_ids: Sequence[int]
     span: range
+    name: str = ""
+    """What an error calls the text; its position if empty."""
 
 
 def check_layers(layers: Sequence[int] | Literal["all"], available: int) -> tuple[int, ...]:
@@ -50,7 +52,8 @@ def capture(
     """Run texts through the trunk and reduce each layer's output over each text's span.
 
     Returns the reducers' names → float32 (text, layer, feature), in the order of the texts and layers.
-    Nothing depends on the batch: neither padding side, nor order, nor budget, beyond float rounding (1e-5 relative).
+    In float32 nothing depends on the batch, neither padding side, nor order, nor budget, beyond rounding (1e-5 relative).
+    In bfloat16 a mixture of experts may route a token differently in another batch: keep one budget in a comparison.
     Raises LayerError; DataError for an empty span, a text over the model's limit, or a value that is not finite.
     """
     chosen = check_layers(layers, len(model.blocks))
@@ -82,7 +85,7 @@ def capture_batches(
     engine = TransformersHooks(model)
     for rows in batches([len(passage.token_ids) for passage in passages], batch_tokens):
         batch = capture_batch(engine, [passages[i] for i in rows], chosen, reducers, padding_side)
-        _check_finite(batch, rows, chosen)
+        _check_finite(batch, [passages[i].name or f"#{i}" for i in rows], chosen)
         yield rows, batch
 
 
@@ -122,9 +125,9 @@ def pad_batch(passages: Sequence[Passage], pad: int, side: PaddingSide) -> tuple
     return ids, attention, span
 
 
-def _named(positions: Iterator[int]) -> str:
-    shown = list(positions)
-    return f"{len(shown)} texts (#{', #'.join(map(str, shown[:5]))}{', …' if len(shown) > 5 else ''})"
+def _named(passages: Sequence[Passage], positions: Sequence[int]) -> str:
+    shown = ", ".join(passages[i].name or f"#{i}" for i in positions[:5])
+    return f"{len(positions)} texts ({shown}{', …' if len(positions) > 5 else ''})"
 
 
 def _check_passages(passages: Sequence[Passage], model: Model) -> None:
@@ -133,19 +136,19 @@ def _check_passages(passages: Sequence[Passage], model: Model) -> None:
     long = [i for i, p in enumerate(passages) if len(p.token_ids) > model.max_tokens]
     if long:
         raise DataError(
-            f"{_named(iter(long))} are longer than the {model.max_tokens} tokens of {model.name}; none is cut silently."
+            f"{_named(passages, long)} are longer than the {model.max_tokens} tokens of {model.name}; none is cut silently."
         )
     empty = [i for i, p in enumerate(passages) if not 0 <= p.span.start < p.span.stop <= len(p.token_ids)]
     if empty:
-        raise DataError(f"{_named(iter(empty))} have no token in their span; drop them, or lower the start token.")
+        raise DataError(f"{_named(passages, empty)} have no token in their span; drop them, or lower the start token.")
 
 
-def _check_finite(batch: dict[str, Tensor], rows: Sequence[int], layers: Sequence[int]) -> None:
+def _check_finite(batch: dict[str, Tensor], names: Sequence[str], layers: Sequence[int]) -> None:
     for name, values in batch.items():
         bad = ~values.isfinite().all(dim=2)
         if bad.any():
             text, layer = bad.nonzero()[0].tolist()
             raise DataError(
                 f"{int(bad.any(dim=1).sum())} texts of one batch have activations that are not finite ({name}; first: text "
-                f"#{rows[text]}, layer {layers[layer]}). Use bfloat16 or float32: float16 overflows in residual streams."
+                f"{names[text]}, layer {layers[layer]}). Use bfloat16 or float32: float16 overflows in residual streams."
             )

@@ -1,5 +1,6 @@
 """Supervised fine-tuning with trl and peft, on exactly the tokens that inference sees."""
 
+import gc
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -40,6 +41,13 @@ def run(model: Model, recipe: Recipe, stage: Sft, rows: Sequence[Row], checkpoin
     The base model is changed in place by the adapter's hooks: load it anew for anything else. Raises DataError when the
     rows do not fill the steps, or a row is longer than the model takes.
     """
+    try:
+        return _run(model, recipe, stage, rows, checkpoints, seed)
+    finally:
+        gc.collect()  # trainers are held by cycles of references, and would keep a model on the device
+
+
+def _run(model: Model, recipe: Recipe, stage: Sft, rows: Sequence[Row], checkpoints: Path, seed: int) -> Manifest:
     if len(rows) < stage.steps * stage.rows_per_step:
         raise DataError(
             f"{len(rows)} rows for {stage.steps} steps of {stage.rows_per_step}; give more rows or fewer steps."
