@@ -64,9 +64,17 @@ def test_the_weights_are_small_and_whole(stage):
     assert not config.get("output_router_logits")
 
 
-def test_the_card_reports_what_is_measured_here(emotions):
+def cells(card, first):
+    """The cells of the card's table row that holds these first cells."""
+    line = next(line for line in card.splitlines() if line.startswith(f"| {first} |"))
+    return line.removeprefix(f"| {first} |").strip(" |").split(" | ")
+
+
+def test_the_card_reports_what_is_measured_here(emotions, behaviour):
     card = (PACKAGED / "CARD.md").read_text(encoding="utf-8")
     for name, row in emotions.iterrows():
-        line = next(line for line in card.splitlines() if line.startswith(f"| {name} |"))
-        reported = [float(cell) for cell in line.split("|")[2:4]]
+        reported = [float(cell) for cell in cells(card, name)[:2]]
         assert reported == pytest.approx([row["embeddings"], row["best_layer_accuracy"]], abs=0.03)
+    for arm, row in behaviour.iterrows():
+        reported = [float(cell) for cell in cells(card, f"original | own | {arm}")[:2]]
+        assert reported == pytest.approx([row["refused"], row["right"]], abs=0.03)
