@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
@@ -13,6 +13,9 @@ from probes.lm.checkpoints import ModelEntry, model_entry
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
 from probes.provenance import content_sha, plain
+
+if TYPE_CHECKING:
+    from probes.lm import Sampling
 
 S = TypeVar("S", bound="Settings")
 
@@ -57,10 +60,10 @@ class Settings:
     def trained(self) -> Path:
         return self.folder / "checkpoints"
 
-    def parts(self, target: Path, weights: str, *contents: str) -> Parts:
-        """The resumable work that makes `target` with these weights from these files of the package."""
-        plan = {"seed": self.seed, "preset": asdict(self.size), "weights": weights, "contents": content_sha(*contents)}
-        return Parts(target, plain(plan))
+    def parts(self, target: Path, weights: str, sampling: "Sampling", *contents: str) -> Parts:
+        """The resumable work that draws `target` from these weights, with what these files of the package say."""
+        plan = {"preset": asdict(self.size), "sampling": asdict(sampling)}
+        return Parts(target, plain({**plan, "weights": weights, "contents": content_sha(*contents)}))
 
     def stories(self, kind: str) -> Path:
         """Texts: kind `emotional` or `neutral`."""

@@ -16,11 +16,11 @@ from settings import Settings, command
 def answer(settings: Settings, checkpoint: Checkpoint) -> None:
     """A checkpoint's own answers and the original's benign ones put through it, unless they are there."""
     model, pairs, target = load(checkpoint), load_pairs(), settings.replies(checkpoint.name)
-    parts = settings.parts(target, model.weights, "data/pairs.jsonl", "lm/chat.py")
+    sampling = Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
+    parts = settings.parts(target, model.weights, sampling, "data/pairs.jsonl", "lm/chat.py")
     if parts.finished:
         print(f"{checkpoint.address}: already answered")
         return
-    sampling = Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
     with parts:
         own = write_replies(model, pairs, sampling, parts=parts)
         original = own if checkpoint.variant == "original" else load_replies(settings.replies("original"))

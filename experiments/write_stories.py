@@ -15,9 +15,9 @@ from probes.stories import Stories, topics, write_neutral, write_stories
 from settings import Settings, command
 
 
-def keep(settings: Settings, kind: str, weights: str, write: Callable[[Parts], Stories]) -> None:
+def keep(settings: Settings, kind: str, weights: str, draw: Sampling, write: Callable[[Parts], Stories]) -> None:
     """Write texts unless they are there, save them with their report, and show it."""
-    parts = settings.parts(settings.stories(kind), weights, "prompts.py", "data/topics.csv")
+    parts = settings.parts(settings.stories(kind), weights, draw, "prompts.py", "data/topics.csv")
     if parts.finished:
         print(f"{kind}: already written")
         return
@@ -35,9 +35,9 @@ def main(settings: Settings) -> None:
     draw = Sampling(max_new_tokens=size.story_tokens, temperature=0.8, seed=settings.seed)
     chosen, weights = topics()[: size.topics], model.weights
     emotional = (model, size.emotions, chosen, size.per_cell, draw, size.min_words)
-    keep(settings, "emotional", weights, lambda parts: write_stories(*emotional, parts=parts))
+    keep(settings, "emotional", weights, draw, lambda parts: write_stories(*emotional, parts=parts))
     neutral = (model, chosen, size.neutral_per_topic, draw)
-    keep(settings, "neutral", weights, lambda parts: write_neutral(*neutral, parts=parts))
+    keep(settings, "neutral", weights, draw, lambda parts: write_neutral(*neutral, parts=parts))
 
 
 if __name__ == "__main__":

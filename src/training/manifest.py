@@ -54,9 +54,8 @@ def write_checkpoint(
             manifest = complete({**content, "adapter_sha": store.sha256(folder / "adapter_model.safetensors")})
             store.write_json(folder / "manifest.json", _plain(asdict(manifest)))
             if target.is_dir():
-                target.rename(
-                    Path(temporary) / "older"
-                )  # goes with the temporary folder, after the new one is in place
+                # It goes with the temporary folder, after the new one is in place.
+                target.rename(Path(temporary) / "older")
             folder.rename(target)
         except OSError as error:
             raise OutputError(f"cannot write the checkpoint to {target}: {error}. Choose another --out.") from error

@@ -100,9 +100,9 @@ def generate(
     stops, rows = stop_ids(model), []
     with tqdm(total=len(prompts), desc=f"{label} ({model.address})", mininterval=1) as bar:
         for number, unit in enumerate(units(range(len(prompts)), UNIT)):
-            make = partial(_write_unit, model, prompt_ids, keys, sampling, unit)
+            make = partial(_write_unit, model, prompt_ids, keys, sampling, unit, bar)
             rows += parts.rows(f"completions-{number:06d}", make, ("key", "token_ids")) if parts else make()
-            bar.update(len(unit))
+            bar.update(len(rows) - bar.n)  # a unit that was read back counts too
     if [row["key"] for row in rows] != keys:
         raise ConventionError(
             "the parts of this run hold other units of work than those asked for. Remove them and run again."
@@ -111,7 +111,7 @@ def generate(
 
 
 def _write_unit(
-    model: Model, prompt_ids: list[list[int]], keys: list[str], sampling: Sampling, unit: Sequence[int]
+    model: Model, prompt_ids: list[list[int]], keys: list[str], sampling: Sampling, unit: Sequence[int], bar: tqdm
 ) -> list[dict[str, Any]]:
     """Records of some prompts, in their order: key and generated ids."""
     written: dict[int, list[int]] = {}
@@ -119,6 +119,7 @@ def _write_unit(
         chosen = [unit[row] for row in rows]
         tokens = _complete(model, [prompt_ids[i] for i in chosen], [keys[i] for i in chosen], sampling)
         written.update(zip(chosen, tokens, strict=True))
+        bar.update(len(chosen))
     return [{"key": keys[i], "token_ids": written[i]} for i in unit]
 
 
