@@ -1,27 +1,43 @@
-"""Run the stories through the model that wrote them and keep the mean residual stream of each, at every layer.
+"""Run the stories through the model that wrote them and keep, of their residual streams, what fits and scores probes.
 
     python experiments/capture_stories.py --model tiny
 
-Writes activations/emotional.safetensors and activations/neutral.safetensors. Stories enter as raw text.
+Writes activations/moments.safetensors (means and second moments of all stories, in two halves of the topics) and, as one
+vector a text and layer, activations/held_out.safetensors (some stories of the second half) and
+activations/neutral.safetensors. Stories enter as raw text. A run that was killed goes on where it stopped.
 """
 
-from probes.activations import capture, save_activations
-from probes.lm import load
-from probes.stories import load_stories
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from probes import store
+from probes.activations import capture, capture_moments, save_activations
+from probes.lm import Model, load
+from probes.moments import topic_folds
+from probes.stories import Stories, draw_stories, load_stories, topics
 from settings import Settings, command
 
 
+def vectors(settings: Settings, model: Model, texts: Stories) -> Callable[[Path], Path]:
+    """One vector a text and layer, as what saves them."""
+    made = capture(model, texts, "all", settings.size.start_token)
+    print(f"{made.sizes['sample']} of {len(texts)} captured; {made.attrs['dropped_short']} too short")
+    return partial(save_activations, activations=made)
+
+
 def main(settings: Settings) -> None:
-    """Both kinds of texts, with the preset's start token and layers."""
-    model, size = load(settings.model), settings.size
-    layers = settings.layers or ("all" if size.layers == "all" else settings.entry.report_layers)
-    for kind in ("emotional", "neutral"):
-        stories = load_stories(settings.stories(kind))
-        activations = capture(model, stories, layers, size.start_token)
-        save_activations(settings.activations(kind), activations)
-        print(
-            f"{kind}: {activations.sizes['sample']} of {len(stories)} captured; {activations.attrs['dropped_short']} too short"
-        )
+    """Neutral dialogues and held-out stories as vectors, then the moments of all stories."""
+    size, seed, model = settings.size, settings.seed, load(settings.model)
+    stories, neutral = (load_stories(settings.stories(kind)) for kind in ("emotional", "neutral"))
+    folds = topic_folds(topics()[: size.topics], seed=seed)
+    held_out = draw_stories(stories, {topic for topic, fold in folds.items() if fold}, size.held_out, seed)
+    texts = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
+    made_of = {"weights": model.weights, "texts": texts, "folds": folds, "seed": seed}
+    for kind, some in (("neutral", neutral), ("held_out", held_out)):
+        settings.parts(settings.activations(kind), made_of).ensure(partial(vectors, settings, model, some))
+    parts = settings.parts(settings.activations("moments"), made_of)
+    parts.ensure(lambda: capture_moments(model, stories, folds, start_token=size.start_token, parts=parts).save)
 
 
 if __name__ == "__main__":

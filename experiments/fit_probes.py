@@ -3,22 +3,26 @@
     python experiments/fit_probes.py --model tiny
 
 Writes probes/sofroniew.safetensors, fitted on all stories, and probes/score.csv: accuracy per layer of probes fitted
-on three quarters of the topics and read on the last quarter, beside chance and what the words alone give.
+on half of the topics and read on held-out stories of the other half, beside chance and what the words alone give.
 """
 
 from probes import store
-from probes.activations import load_activations, split
+from probes.activations import load_activations
 from probes.directions import EmotionProbes
+from probes.moments import load_moments
+from probes.stories import load_stories
 from settings import Settings, command
 
 
 def main(settings: Settings) -> None:
     """Fit on everything, then score a fit on part of it."""
-    stories, neutral = (load_activations(settings.activations(kind)) for kind in ("emotional", "neutral"))
-    train, test = split(stories, by="topic", test=0.25, seed=settings.seed)
-    probes = EmotionProbes().fit(stories, neutral)
+    moments = load_moments(settings.activations("moments"))
+    held_out, neutral = (load_activations(settings.activations(kind)) for kind in ("held_out", "neutral"))
+    probes = EmotionProbes().fit(moments, neutral)
     probes.save(settings.probes)
-    score = EmotionProbes().fit(train, neutral).score(test, train)
+    unseen = {moments.folds[topic] for topic in held_out["topic"].values}
+    seen = [story for story in load_stories(settings.stories("emotional")) if moments.folds[story.topic] not in unseen]
+    score = EmotionProbes().fit(moments.without(*unseen), neutral).score(held_out, seen)
     store.write_table(settings.probes.with_name("score.csv"), score)
     print(probes, "held-out topics:", score.round(3).to_string(index=False), sep="\n")
 

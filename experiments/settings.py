@@ -1,10 +1,10 @@
 """The flags that all steps share, the places they read and write, and the way a step becomes a command."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -12,10 +12,7 @@ from probes.errors import ProbesError
 from probes.lm.checkpoints import ModelEntry, model_entry
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
-from probes.provenance import content_sha, plain
-
-if TYPE_CHECKING:
-    from probes.lm import Sampling
+from probes.provenance import plain
 
 S = TypeVar("S", bound="Settings")
 
@@ -60,16 +57,16 @@ class Settings:
     def trained(self) -> Path:
         return self.folder / "checkpoints"
 
-    def parts(self, target: Path, weights: str, sampling: "Sampling", *contents: str) -> Parts:
-        """The resumable work that draws `target` from these weights, with what these files of the package say."""
-        plan = {"preset": asdict(self.size), "sampling": asdict(sampling)}
-        return Parts(target, plain({**plan, "weights": weights, "contents": content_sha(*contents)}))
+    def parts(self, target: Path, made_of: Mapping[str, Any]) -> Parts:
+        """The resumable work that makes `target` of these things, at this size."""
+        return Parts(target, plain({"preset": asdict(self.size), **made_of}))
 
     def stories(self, kind: str) -> Path:
         """Texts: kind `emotional` or `neutral`."""
         return self.folder / "stories" / f"{kind}.jsonl"
 
     def activations(self, kind: str) -> Path:
+        """Residual streams: `moments` of all stories, vectors of the `held_out` and the `neutral` ones."""
         return self.folder / "activations" / f"{kind}.safetensors"
 
     @property

@@ -6,9 +6,14 @@ Writes replies/<checkpoint>.jsonl with both, and replies/summary.csv: shares ref
 killed goes on where it stopped when it is started again.
 """
 
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
 from probes import store
 from probes.lm import Checkpoint, Sampling, family, load
 from probes.pairs import load_pairs
+from probes.provenance import content_sha
 from probes.replies import Replies, force_replies, load_replies, write_replies
 from settings import Settings, command
 
@@ -17,14 +22,15 @@ def answer(settings: Settings, checkpoint: Checkpoint) -> None:
     """A checkpoint's own answers and the original's benign ones put through it, unless they are there."""
     model, pairs, target = load(checkpoint), load_pairs(), settings.replies(checkpoint.name)
     sampling = Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
-    parts = settings.parts(target, model.weights, sampling, "data/pairs.jsonl", "lm/chat.py")
-    if parts.finished:
-        print(f"{checkpoint.address}: already answered")
-        return
-    with parts:
+    said = content_sha("data/pairs.jsonl", "lm/chat.py")
+    parts = settings.parts(target, {"weights": model.weights, "sampling": asdict(sampling), "contents": said})
+
+    def both() -> Callable[[Path], Path]:
         own = write_replies(model, pairs, sampling, parts=parts)
         original = own if checkpoint.variant == "original" else load_replies(settings.replies("original"))
-        parts.finish(Replies([*own, *force_replies(model, pairs, original)]).save)
+        return Replies([*own, *force_replies(model, pairs, original)]).save
+
+    parts.ensure(both)
 
 
 def main(settings: Settings) -> None:

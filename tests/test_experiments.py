@@ -28,6 +28,7 @@ from probes.emotions import DOZEN, PANEL
 from probes.errors import ConventionError
 from probes.figures import read_figure_table, similarity_bars
 from probes.lm.model import random_twin
+from probes.moments import load_moments
 from probes.pairs import load_pairs
 from probes.readings import concat, load_readings
 from probes.replies import Replies, load_replies
@@ -228,9 +229,27 @@ def test_random_twins_collapse_the_headline(job):
 
 
 def test_probes_of_the_job_are_those_of_its_stories(job):
-    stories, neutral = (load_activations(job.activations(kind)) for kind in ("emotional", "neutral"))
-    fitted, kept = EmotionProbes().fit(stories, neutral), load_probes(job.probes)
-    np.testing.assert_allclose(fitted.directions_.values, kept.directions_.values, atol=1e-6)
+    stories = capture(lm.load("tiny"), load_stories(job.stories("emotional")), "all", job.size.start_token)
+    fitted, kept = EmotionProbes().fit(stories, load_activations(job.activations("neutral"))), load_probes(job.probes)
+    np.testing.assert_allclose(fitted.directions_.values, kept.directions_.values, atol=1e-5)
+
+
+def test_held_out_stories_are_of_topics_that_the_scored_probes_have_not_seen(job):
+    folds, held_out = (
+        load_moments(job.activations("moments")).folds,
+        load_activations(job.activations("held_out")),
+    )
+    assert {folds[topic] for topic in held_out["topic"].values} == {1}
+    assert sorted(folds.values()) == [0] * 8 + [1] * 8
+    n = pd.read_csv(job.probes.with_name("score.csv"))["n"]
+    assert (n == held_out.sizes["sample"]).all()
+
+
+def test_a_second_run_finds_everything_there(job, capsys):
+    for step in ("write_stories", "capture_stories", "train_checkpoint", "write_replies"):
+        reproduce.run_step(step, job)
+    shown = capsys.readouterr().out
+    assert shown.count("already there") == 2 + 3 + 2 + len(CHECKPOINTS)
 
 
 # ---- the scripts as commands -----------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from probes.moments import (
     topic_folds,
     unpacked,
 )
+from probes.parts import Parts
 from probes.presets import PRESETS
 from probes.stories import Stories, Story
 from small_model import LAYERS as MODEL_LAYERS
@@ -471,6 +472,20 @@ def test_shards_merge_to_the_whole(model):
     whole = capture_moments(model, Stories(everything, "small"), FOLDS, start_token=4)
     shards = [capture_moments(model, Stories(everything[i::3], "small"), FOLDS, start_token=4) for i in range(3)]
     same(merge(*shards[::-1]), whole, 1e-5)
+
+
+def test_units_that_were_finished_are_read_back_and_give_equal_bytes(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(activations_module, "UNIT", 20)
+    stories = Stories([*written(45), *(Story(f"short/{i}", "calm", "topic 1", "so") for i in range(20))], "small")
+    whole = capture_moments(model, stories, FOLDS, start_token=4).save(tmp_path / "whole")
+    with Parts(tmp_path / "target", {}) as parts:
+        capture_moments(model, Stories(stories[:40], "small"), FOLDS, start_token=4, parts=parts)
+        kept = {path.name: path.stat().st_mtime_ns for path in parts.folder.glob("*.safetensors")}
+        resumed = capture_moments(model, stories, FOLDS, start_token=4, parts=parts)
+        assert len(kept) == 2
+        assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in parts.folder.glob("*")}.items()
+    assert resumed.about["dropped_short"] == 20
+    assert resumed.save(tmp_path / "resumed").read_bytes() == whole.read_bytes()
 
 
 def test_held_out_vectors_are_read_by_probes_from_moments(model):

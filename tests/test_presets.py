@@ -14,12 +14,10 @@ def test_paper_size():
     assert paper.stories == 171 * 100 * 12
     assert paper.start_token == 50
     assert paper.emotions == tuple(clusters())
-    assert paper.layers == "report"
 
 
 def test_standard_size():
     assert find_preset("standard").stories == 171 * 128
-    assert find_preset("standard").layers == "all"
 
 
 def test_tiny_size():
@@ -33,6 +31,7 @@ def test_presets_can_be_run(name):
     assert check_emotions(preset.emotions) == preset.emotions
     assert 2 <= preset.topics <= len(topics())
     assert preset.neutral_per_topic * preset.topics >= 2
+    assert 1 <= preset.held_out <= preset.topics * preset.per_cell
     assert preset.start_token < preset.min_words < preset.story_tokens
 
 

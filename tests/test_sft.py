@@ -2,10 +2,12 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from trl import SFTTrainer
 
 from probes import lm, store
 from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError
@@ -14,6 +16,7 @@ from probes.prompts import user_turn
 from small_model import save_small_model, small_model
 from training.data.rows import Row, tiny_rows
 from training.recipes import Lora, find_recipe
+from training.resume import last_state
 from training.stages import sft
 
 STAGE = replace(
@@ -103,6 +106,35 @@ def test_the_same_seed_gives_the_same_adapter(trained, folder, tmp_path):
     again = sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
     assert again.adapter_sha == trained[1].adapter_sha
     assert again.id == trained[1].id
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(trained, folder, tmp_path, monkeypatch):
+    """The process dies after step 4 of 6, its last state half-written; the stress script kills for real."""
+
+    class Died(BaseException):
+        pass
+
+    class DiesAtStepFour(SFTTrainer):
+        def _save_checkpoint(self, model, trial):
+            super()._save_checkpoint(model, trial)
+            if self.state.global_step == 4:
+                state = Path(self.args.output_dir) / "checkpoint-4/trainer_state.json"
+                state.write_text(state.read_text()[:20])
+                raise Died
+
+    monkeypatch.setattr(sft, "SFTTrainer", DiesAtStepFour)
+    with pytest.raises(Died):
+        sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
+    monkeypatch.undo()
+    assert last_state(tmp_path / "antirefusal/sft.parts").endswith("checkpoint-2")
+    again = sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
+    assert again == trained[1]
+    assert {path.name for path in (tmp_path / "antirefusal").iterdir()} == {"sft", "sft.plan.json"}
+
+
+def test_another_seed_is_refused_in_the_same_place(trained, folder):
+    with pytest.raises(ConventionError, match="another run: seed differ"):
+        sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, trained[0], seed=1)
 
 
 def test_an_adapter_of_another_base_is_refused(trained, folder, tmp_path):

@@ -6,6 +6,7 @@ h/‖h‖), float32, with everything known of a text as coordinates of `sample`,
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,18 +17,21 @@ from tqdm import tqdm
 
 from probes import store
 from probes.errors import ConventionError, DataError, FileFormatError, LayerError, UnknownNameError
-from probes.moments import HALVES, Moments, check_folds, pack
+from probes.moments import HALVES, Moments, check_folds, empty_moments, merge, pack
 from probes.readings import LAYER_CONVENTION
 
 if TYPE_CHECKING:
     from probes.lm.capture import Passage
     from probes.lm.model import Model
     from probes.lm.reducers import MomentSums
+    from probes.parts import Parts
     from probes.replies import Replies
     from probes.stories import Stories, Story
 
 AT_A_TIME = 2048
 """Stories whose token ids are in memory at once: enough to batch by length without waste."""
+UNIT = 16_384
+"""Stories of one unit of a resumable run: minutes of a large model, against the gigabyte that a unit's moments take."""
 
 
 def capture(
@@ -71,6 +75,7 @@ def capture_moments(
     start_token: int = 50,
     second_moment: bool = True,
     batch_tokens: int = 16_384,
+    parts: "Parts | None" = None,
 ) -> Moments:
     """Run stories through a model and keep what fits probes, not the vectors: memory does not grow with their number.
 
@@ -80,6 +85,7 @@ def capture_moments(
         second_moment: keep the scatter too. It adds 2 · layers · width² operations a story, 0.03 % of what a 30B model
             with 3B active parameters takes for 200 tokens; for 48 layers of 2048 also 3.2 GB on the device while it runs
             and 0.81 GB in the result, where means alone take 0.27 GB and 0.14 GB. Another pass would cost hours: it is on.
+        parts: where finished units are kept, for a run that goes on after a kill.
 
     Raises what capture raises, and DataError for a topic without a fold. Neutral dialogues are few: take capture for them.
     """
@@ -88,19 +94,32 @@ def capture_moments(
 
     check_folds(folds, (story.topic for story in stories))
     chosen = check_layers(layers, len(model.blocks))
-    emotions, count = sorted({story.emotion for story in stories}), 1 + max(folds.values())
-    cells = {(name, topic): i * count + fold for i, name in enumerate(emotions) for topic, fold in folds.items()}
-    sums = _cell_sums(model, len(emotions), count, len(chosen), second_moment)
-    short = 0
+    about = {"start_token": start_token, **describe(model)}
+    total = empty_moments(chosen, model.entry.width, folds, {**about, "dropped_short": 0}, second_moment)
     with tqdm(total=len(stories), desc=f"capture moments ({model.address})", mininterval=1) as bar:
-        for part in units(stories, AT_A_TIME):
-            short += _add_stories(sums, cells, model, part, chosen, start_token, batch_tokens)
-            bar.update(len(part))
-    if not sums.counts.any():
+        for number, unit in enumerate(units(stories, UNIT)):
+            make = partial(_unit_moments, model, unit, total, batch_tokens, bar)
+            total = merge(total, parts.moments(f"moments-{number:06d}", make) if parts else make())
+            bar.update(min((number + 1) * UNIT, len(stories)) - bar.n)  # a unit that was read back counts too
+    if not total.stories:
         raise _too_short(len(stories), start_token)
-    return _moments(
-        sums, emotions, folds, chosen, {"start_token": start_token, "dropped_short": short, **describe(model)}
-    )
+    return total
+
+
+def _unit_moments(model: "Model", stories: "Sequence[Story]", like: Moments, batch_tokens: int, bar: tqdm) -> Moments:
+    """Moments of some stories, in the layers, folds and halves of others, whose sums they do not touch."""
+    from probes.parts import units
+
+    emotions, count = sorted({story.emotion for story in stories}), like.counts.shape[1]
+    cells = {(name, topic): i * count + fold for i, name in enumerate(emotions) for topic, fold in like.folds.items()}
+    sums, short = _cell_sums(model, len(emotions), count, len(like.layers), bool(like.scatter)), 0
+    for few in units(stories, AT_A_TIME):
+        short += _add_stories(sums, cells, model, few, like.layers, like.about["start_token"], batch_tokens)
+        bar.update(len(few))
+    about = {**like.about, "dropped_short": short}
+    if sums.centre is None:
+        return empty_moments(like.layers, model.entry.width, like.folds, about, bool(like.scatter))
+    return _moments(sums, emotions, like.folds, like.layers, about)
 
 
 def _cell_sums(model: "Model", emotions: int, folds: int, layers: int, second_moment: bool) -> "MomentSums":

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+from probes.activations import UNIT
 from probes.lm.checkpoints import ModelEntry
+from probes.moments import HALVES, moments_bytes
 from probes.pairs import load_pairs
 from probes.presets import Preset
 
@@ -12,18 +14,24 @@ STORY_TOKENS = 200
 TOKENS_PER_SECOND = 1000
 """Written and read again on one GPU, assumed for planning: a published run of a 31B model read at about this rate."""
 FLOAT32, BFLOAT16 = 4, 2
-COPIES = 3
-"""Copies of the activations in memory at once while they are written."""
 
 
-def kept_layers(entry: ModelEntry, size: Preset) -> int:
-    """Story layers that the preset keeps."""
-    return entry.layers if size.layers == "all" else len(entry.report_layers)
+def vector_bytes(entry: ModelEntry, texts: int) -> int:
+    """Size of one vector a text and layer."""
+    return texts * entry.layers * entry.width * FLOAT32
 
 
-def activation_bytes(entry: ModelEntry, size: Preset) -> int:
-    """Size of the stories' activations on disk."""
-    return size.stories * kept_layers(entry, size) * entry.width * FLOAT32
+def activation_lines(entry: ModelEntry, size: Preset) -> list[str]:
+    """What is kept of the stories' and dialogues' residual streams, on disk."""
+    whole = moments_bytes(len(size.emotions), len(HALVES), entry.layers, entry.width)
+    neutral, held_out = size.topics * size.neutral_per_topic, len(size.emotions) * size.held_out
+    units = -(-size.stories // UNIT)
+    return [
+        f"moments of {size.stories:,} stories at {entry.layers} layers of {entry.width}: {whole / 1e9:,.2f} GB, and up to "
+        f"{units * whole / 1e9:,.1f} GB for {units} units while they are made",
+        f"vectors: {neutral:,} neutral dialogues {vector_bytes(entry, neutral) / 1e9:,.2f} GB, up to {held_out:,} held-out "
+        f"stories {vector_bytes(entry, held_out) / 1e9:,.2f} GB",
+    ]
 
 
 def story_tokens(size: Preset) -> int:
@@ -33,15 +41,14 @@ def story_tokens(size: Preset) -> int:
 
 def estimate(entry: ModelEntry, size: Preset) -> list[str]:
     """Lines that say what will be written, run and kept."""
-    tokens, kept = story_tokens(size), activation_bytes(entry, size) / 1e9
+    tokens = story_tokens(size)
     lines = [
         f"stories: {len(size.emotions)} emotions × {size.topics} topics × {size.per_cell} = {size.stories:,}; "
         f"neutral dialogues: {size.topics * size.neutral_per_topic:,}; about "
         f"{tokens / 1e6:,.1f} million tokens, written and read again",
         f"weights: {BFLOAT16 * entry.billions:,.1f} GB in bfloat16 on a GPU, "
         f"{FLOAT32 * entry.billions:,.1f} GB in float32 on a CPU",
-        f"activations: {size.stories:,} × {kept_layers(entry, size)} layers × {entry.width} = {kept:,.2f} GB on disk, "
-        f"about {COPIES * kept:,.2f} GB in memory while they are written",
+        *activation_lines(entry, size),
         f"replies: {len(load_pairs())} questions × 3 arms × every checkpoint, written once and forced once",
     ]
     if entry.evidence == "model":

@@ -4,24 +4,31 @@ scikit-learn's contract without subclassing: the constructor stores, fit learns 
 an underscore, transform changes nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.linalg import eigh
 from scipy.stats import binomtest
 
 from probes import store
+from probes.conventions import check_about, check_activations, check_alike
 from probes.errors import ConventionError, DataError, FileFormatError, LayerError, NotFittedError, UnknownNameError
 from probes.moments import Moments
 from probes.readings import COLUMNS, check_readings
 from probes.text_baseline import text_accuracy
 
+if TYPE_CHECKING:
+    from probes.stories import Story
+
 SCHEMA = 1
+ARRAYS = {"directions": "float32", "origin": "float32", "lengths": "float32", "components": "int32"}
+"""What a file of probes holds."""
 NOTHING = 1e-6
 """What is this small beside the means is the rounding of float32 activations, not a direction."""
 
@@ -90,8 +97,8 @@ class EmotionProbes:
             activations: stories as vectors, or as moments where there are too many: recipes need no more than means.
             neutral: activations of neutral dialogues, needed by recipes that project their components out.
 
-        Raises DataError for fewer than two emotions or two stories of one, values not finite, or neutral lacking;
-        ConventionError when neutral comes from another model or span.
+        Raises what check_activations raises; DataError for fewer than two emotions or two stories of one, values not finite,
+        or neutral lacking; ConventionError when neutral comes from another model or span.
         """
         means, about, counts = _emotion_means(activations)
         share = RECIPES[self.recipe].neutral_variance
@@ -99,7 +106,7 @@ class EmotionProbes:
         vectors = (means - origin).transpose("layer", "emotion", "feature").values
         found = np.zeros(len(means["layer"]), int)
         if share is not None:
-            found = _remove_components(vectors, _neutral_means(about, means["layer"].values, neutral), share)
+            found = _remove_components(vectors, _neutral_means(about, means, neutral), share)
         self._learn(means, origin, vectors, found)
         self.about_ = {**about, "stories": counts, "recipe": asdict(RECIPES[self.recipe])}
         return self
@@ -128,11 +135,22 @@ class EmotionProbes:
         """Fitted layers: block outputs, 0-based."""
         return tuple(self._fitted()["layer"].values.tolist())
 
+    def check_layers(self, layers: Iterable[int]) -> None:
+        """Raises LayerError for layers without probes."""
+        lacking = sorted(set(layers) - set(self.layers))
+        if lacking:
+            raise LayerError(f"no probes at layers {lacking}; fitted are {list(self.layers)}.")
+
     def __repr__(self) -> str:
         if not hasattr(self, "directions_"):
             return f"EmotionProbes(recipe={self.recipe!r}, not fitted)"
         source = f"{self.about_['model']}/{self.about_['checkpoint']}"
         return f"EmotionProbes({self.recipe} on {source}: {len(self.emotions)} emotions × {len(self.layers)} layers)"
+
+    def _repr_html_(self) -> str:
+        from probes.cards import probes_card
+
+        return probes_card(self)
 
     def _fitted(self) -> xr.DataArray:
         if not hasattr(self, "directions_"):
@@ -187,47 +205,45 @@ class EmotionProbes:
         beside the checkpoint that was read.
         """
         tables = [_long(self.transform(activations, reading), reading, self.emotions) for reading in readings]
+        if not tables:
+            raise DataError("no reading was asked for; probes.READINGS has them all.")
         return check_readings(pd.concat(tables, ignore_index=True).assign(probes=self.source()))
 
-    def score(self, test: xr.Dataset, train: xr.Dataset) -> pd.DataFrame:
+    def score(self, test: xr.Dataset, train: "xr.Dataset | Sequence[Story]") -> pd.DataFrame:
         """Accuracy of the largest centred dot product on held-out stories, beside what the words alone give.
 
         Args:
-            train: the stories that the probes were fitted on, for the text-only baseline (TF-IDF and a linear SVM).
+            train: the stories that the probes were fitted on, as such or as activations, for the text-only baseline
+                (TF-IDF and a linear SVM).
 
         One row a layer: accuracy with its 95 % Wilson interval, chance, text_baseline, n. Stories of one topic are not
         independent: the interval is about these stories.
         """
-        readings = self.transform(test)
+        readings = self.transform(check_activations(test, "emotion", "text"))
+        if not np.isfinite(readings).all():
+            raise DataError("stories to score have activations that are not finite; drop those samples.")
         unknown = sorted(set(test["emotion"].values) - set(self.emotions))
         if unknown:
             raise DataError(f"stories of emotions that these probes do not have: {', '.join(unknown)}.")
         hits = np.array(self.emotions)[readings.values.argmax(axis=2)] == test["emotion"].values[:, None]
         n, right = hits.shape[0], hits.sum(axis=0)
         intervals = [binomtest(int(k), n).proportion_ci(method="wilson") for k in right]
-        words = text_accuracy(
-            train["text"].values, train["emotion"].values, test["text"].values, test["emotion"].values
-        )
+        words = text_accuracy(*_texts_of(train), *_texts_of(test))
         return pd.DataFrame({
             "layer": test["layer"].values, "accuracy": right / n, "low": [i.low for i in intervals],
             "high": [i.high for i in intervals], "chance": 1 / len(self.emotions), "text_baseline": words, "n": n,
         })  # fmt: skip
 
     def _matching(self, activations: xr.Dataset) -> xr.DataArray:
-        directions, about = self._fitted(), activations.attrs
+        directions, about = self._fitted(), check_activations(activations).attrs
         if activations.sizes["feature"] != directions.sizes["feature"]:
             raise ConventionError(
                 f"probes of width {directions.sizes['feature']} ({self.source()}) on activations of width "
                 f"{activations.sizes['feature']} ({about.get('model')}): these are different models."
             )
-        for key in ("model_layers", "layer_convention", "tokenizer_sha"):
-            if about.get(key) != self.about_[key]:
-                raise ConventionError(
-                    f"probes and activations differ in {key}: {self.about_[key]!r} and {about.get(key)!r}. Capture both alike."
-                )
-        lacking = sorted(set(activations["layer"].values.tolist()) - set(self.layers))
-        if lacking:
-            raise LayerError(f"no probes at layers {lacking}; fitted are {list(self.layers)}.")
+        alike = ("model_layers", "layer_convention", "tokenizer_sha", "evidence", "engine")
+        check_alike(self.about_, about, alike, "probes and activations")
+        self.check_layers(activations["layer"].values.tolist())
         return directions.sel(layer=activations["layer"].values)
 
     # ---- files -------------------------------------------------------------------------------------------------------
@@ -256,16 +272,24 @@ def load_probes(path: Path | str) -> EmotionProbes:
         raise FileFormatError(
             f"{path} holds {card.get('kind')!r}, schema {card.get('schema')!r}; probes of schema {SCHEMA} are needed."
         )
-    lacking = {"directions", "origin", "lengths", "components"} - set(arrays)
+    lacking = set(ARRAYS) - set(arrays)
     lacking |= {"recipe", "emotions", "layers", "about"} - set(card)
     if lacking:
         raise FileFormatError(f"{path} lacks {', '.join(sorted(lacking))}; write the probes again.")
-    shape = (len(card["emotions"]), len(card["layers"]))
-    if arrays["directions"].shape[:2] != shape or arrays["origin"].shape != arrays["directions"].shape[1:]:
-        raise FileFormatError(
-            f"{path} does not fit its own card: directions {arrays['directions'].shape}, card {shape}."
-        )
+    try:
+        return _from_file(arrays, card)
+    except (LookupError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} does not fit its own card: {error}. Fit the probes again.") from error
+
+
+def _from_file(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> EmotionProbes:
+    check_about(card["about"])
     coords = {"emotion": card["emotions"], "layer": card["layers"]}
+    repeated = [name for name, values in coords.items() if len(set(values)) < len(values)]
+    kinds = {name: str(array.dtype) for name, array in arrays.items()}
+    unsound = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if repeated or unsound or kinds != ARRAYS:
+        raise ValueError(f"labels that occur twice: {repeated}, arrays {kinds}, not finite: {unsound}, needed {ARRAYS}")
     probes = EmotionProbes(card["recipe"])
     probes.directions_ = xr.DataArray(arrays["directions"], coords, ("emotion", "layer", "feature"))
     probes.lengths_ = xr.DataArray(arrays["lengths"], coords, ("emotion", "layer"))
@@ -273,6 +297,14 @@ def load_probes(path: Path | str) -> EmotionProbes:
     probes.components_ = xr.DataArray(arrays["components"], {"layer": card["layers"]}, ("layer",))
     probes.about_ = card["about"]
     return probes
+
+
+def _texts_of(stories: "xr.Dataset | Sequence[Story]") -> tuple[list[str], list[str]]:
+    """Texts and their emotions."""
+    if isinstance(stories, xr.Dataset):
+        check_activations(stories, "emotion", "text")
+        return stories["text"].values.tolist(), stories["emotion"].values.tolist()
+    return [story.text for story in stories], [story.emotion for story in stories]
 
 
 def _emotion_means(stories: xr.Dataset | Moments) -> tuple[xr.DataArray, dict[str, Any], dict[str, int]]:
@@ -289,6 +321,7 @@ def _emotion_means(stories: xr.Dataset | Moments) -> tuple[xr.DataArray, dict[st
 
 def _means_of_vectors(activations: xr.Dataset) -> xr.Dataset:
     """What Moments.emotion_means gives."""
+    check_activations(activations, "emotion")
     names, codes, counts = np.unique(activations["emotion"].values, return_inverse=True, return_counts=True)
     values = activations["mean"].values
     if not np.isfinite(values).all():
@@ -300,32 +333,44 @@ def _means_of_vectors(activations: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(variables, {"emotion": names, "layer": activations["layer"].values}, attrs=activations.attrs)
 
 
-def _neutral_means(about: dict[str, Any], layers: np.ndarray, neutral: xr.Dataset | None) -> np.ndarray:
+def _neutral_means(about: dict[str, Any], means: xr.DataArray, neutral: xr.Dataset | None) -> np.ndarray:
     """Neutral activations (layer, sample, feature) of the stories' model, span and layers."""
-    if neutral is None or neutral.sizes["sample"] < 2:
-        found = 0 if neutral is None else neutral.sizes["sample"]
+    found = 0 if neutral is None else check_activations(neutral).sizes["sample"]
+    if neutral is None or found < 2:
         raise DataError(
             f"this recipe needs activations of two or more neutral dialogues, got {found}; or take difference_of_means."
         )
-    for key in ("base_sha", "checkpoint", "layer_convention", "start_token", "dtype"):
-        if neutral.attrs.get(key) != about.get(key):
-            raise ConventionError(
-                f"stories and neutral dialogues differ in {key}: {about.get(key)!r} and {neutral.attrs.get(key)!r}."
-            )
+    alike = ("base_sha", "checkpoint", "weights", "tokenizer_sha", "engine", "layer_convention", "start_token", "dtype")
+    check_alike(about, neutral.attrs, alike, "stories and neutral dialogues")
+    if neutral.sizes["feature"] != means.sizes["feature"]:
+        widths = f"{means.sizes['feature']} and {neutral.sizes['feature']}"
+        raise ConventionError(f"stories and neutral dialogues differ in width: {widths}: these are different models.")
+    layers = means["layer"].values
     lacking = sorted(set(layers.tolist()) - set(neutral["layer"].values.tolist()))
     if lacking:
         raise LayerError(f"neutral dialogues were not captured at layers {lacking}.")
-    texts = neutral["mean"].sel(layer=layers).transpose("layer", "sample", "feature")
-    if not np.isfinite(texts).all():
-        raise DataError("neutral dialogues have activations that are not finite.")
-    return texts.values.astype(np.float64)
+    texts = neutral["mean"].sel(layer=layers).transpose("layer", "sample", "feature").values
+    if not np.isfinite(texts).all() or not (texts != texts[:, :1]).any(axis=(1, 2)).all():
+        raise DataError("neutral dialogues have activations that are not finite, or all the same; give others.")
+    return texts.astype(np.float64)
 
 
 def neutral_components(texts: np.ndarray, share: float) -> np.ndarray:
-    """Least number of principal components of `texts` (sample, feature) with this share of variance: (component, feature)."""
-    _, singular, axes = np.linalg.svd(texts - texts.mean(axis=0), full_matrices=False)
-    explained = np.cumsum(singular**2) / np.sum(singular**2)
-    return axes[: int(np.searchsorted(explained, share - 1e-12)) + 1]
+    """Least number of principal components of `texts` (sample, feature) with this share of variance: (component, feature).
+
+    They are eigenvectors of the products of texts with each other or of features with each other, whichever are fewer:
+    many times faster than the singular vectors of all, of which few are needed.
+    """
+    centred = texts - texts.mean(axis=0)
+    wide = centred.shape[0] < centred.shape[1]
+    products = centred @ centred.T if wide else centred.T @ centred
+    total = np.trace(products)
+    # The last one needed and those after it have more than 1 − share together, so that one has more than its even part.
+    variances, vectors = eigh(products, subset_by_value=((1 - share) * total / len(products), np.inf))
+    explained = np.cumsum(variances[::-1]) / total
+    axes = vectors.T[::-1][: int(np.searchsorted(explained, share - 1e-12)) + 1]
+    axes = axes @ centred if wide else axes
+    return axes / np.linalg.norm(axes, axis=1, keepdims=True)
 
 
 def _remove_components(vectors: np.ndarray, neutral: np.ndarray, share: float) -> np.ndarray:

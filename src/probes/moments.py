@@ -105,6 +105,11 @@ class Moments:
         source = f"{self.about['model']}/{self.about['checkpoint']}"
         return f"Moments(of {self.stories:,} stories on {source}: {shape}, {second} second moment)"
 
+    def _repr_html_(self) -> str:
+        from probes.cards import moments_card
+
+        return moments_card(self)
+
     # ---- first moment ------------------------------------------------------------------------------------------------
 
     def emotion_means(self) -> xr.Dataset:

@@ -14,10 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import numpy as np
-
 from probes import store
 from probes.errors import ConventionError, OutputError
+from probes.moments import Moments, load_moments
 
 T = TypeVar("T")
 
@@ -67,9 +66,16 @@ class Parts:
             raise OutputError(
                 f"process {holder} is at work in {self.folder}. Wait for it, or choose another --out."
             ) from error
+        if not self._is_ours():
+            raise OutputError(f"another process ended its work in {self.folder} just now. Start again.")
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
+
+    def _is_ours(self) -> bool:
+        """Whether the locked file is still the one in the folder: a process that ends takes folder and lock away."""
+        path = self.folder / "lock"
+        return path.is_file() and os.path.samestat(os.fstat(self._lock.fileno()), path.stat())
 
     def _begin(self) -> None:
         path = self.folder / "plan.json"
@@ -89,7 +95,17 @@ class Parts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.folder.is_dir() and {path.name for path in self.folder.iterdir()} <= {"lock", "plan.json"}:
+            shutil.rmtree(self.folder)  # no unit was finished: nothing is lost, and nothing stays behind
         self._lock.close()
+
+    def ensure(self, make: Callable[[], Callable[[Path], object]]) -> None:
+        """Make the target unless it is there: `make` gives what saves it, and may keep units here on the way."""
+        if self.finished:
+            print(f"{self.target.name}: already there", flush=True)
+            return
+        with self:
+            self.finish(make())
 
     def rows(self, name: str, make: Callable[[], list[dict[str, Any]]], fields: Sequence[str]) -> list[dict[str, Any]]:
         """Records of a unit, made or read back."""
@@ -99,13 +115,13 @@ class Parts:
             self._say(name)
         return store.read_jsonl(path, fields)
 
-    def arrays(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Arrays of a unit, made or read back."""
+    def moments(self, name: str, make: Callable[[], Moments]) -> Moments:
+        """Moments of a unit, made or read back."""
         path = self.folder / f"{name}.safetensors"
         if not path.is_file():
-            store.write_arrays(path, make(), {"unit": name})
+            make().save(path)
             self._say(name)
-        return store.read_arrays(path)[0]
+        return load_moments(path)
 
     def _say(self, name: str) -> None:
         """One line a unit where no progress bar is seen."""

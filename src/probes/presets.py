@@ -1,7 +1,6 @@
-"""Sizes of a study: how many emotions, topics and stories, and which layers are kept."""
+"""Sizes of a study: how many emotions, topics and stories, and how much is kept of them."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from probes.emotions import DOZEN, clusters
 from probes.errors import UnknownNameError
@@ -25,8 +24,8 @@ class Preset:
     story_tokens: int
     """Most tokens a story may have; longer ones are cut, and dropped as cut."""
     answer_tokens: int
-    layers: Literal["all", "report"]
-    """Story layers that are kept: every one, or the model's report layers, where keeping all would not fit in memory."""
+    held_out: int
+    """Stories an emotion, of the half of the topics that a scored fit has not seen, kept as vectors to score it on."""
 
     @property
     def stories(self) -> int:
@@ -37,9 +36,9 @@ class Preset:
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("tiny", DOZEN, 16, 2, 3, 4, 20, 128, 48, "all"),
-        Preset("standard", tuple(clusters()), 16, 8, 12, 50, 60, 512, 1024, "all"),
-        Preset("paper", tuple(clusters()), 100, 12, 12, 50, 60, 512, 1024, "report"),
+        Preset("tiny", DOZEN, 16, 2, 3, 4, 20, 128, 48, 16),
+        Preset("standard", tuple(clusters()), 16, 8, 12, 50, 60, 512, 1024, 24),
+        Preset("paper", tuple(clusters()), 100, 12, 12, 50, 60, 512, 1024, 24),
     )
 }
 """`paper` has the 171 × 100 × 12 stories of Sofroniew et al. 2026; `standard` the 128 stories an emotion beyond which

@@ -7,18 +7,19 @@ neutral dialogues without feeling. Prompts and topics are our own (probes.prompt
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from probes import store
 from probes.emotions import check_emotions, forms
-from probes.errors import DataError
+from probes.errors import ConventionError, DataError
 from probes.prompts import neutral_request, story_request, user_turn
 from probes.refusals import declines_to_write
 
@@ -70,9 +71,14 @@ class Stories(Sequence[Story]):
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items())) or "none"
         return f"Stories(kept {len(self)} of {len(self.written)} by {self.model}; dropped: {reasons})"
 
+    def _repr_html_(self) -> str:
+        from probes.cards import stories_card
+
+        return stories_card(self)
+
     def report(self) -> pd.DataFrame:
         """One row an emotion: written, kept, and a column for every reason of dropping that occurred."""
-        rows = pd.DataFrame([asdict(story) for story in self.written])
+        rows = pd.DataFrame([(story.emotion, story.dropped) for story in self.written], columns=["emotion", "dropped"])
         rows["outcome"] = rows["dropped"].replace("", "kept")
         counts = pd.crosstab(rows["emotion"], rows["outcome"])
         counts.insert(0, "written", counts.sum(axis=1))
@@ -83,14 +89,31 @@ class Stories(Sequence[Story]):
         return store.write_jsonl(path, ({**asdict(story), "model": self.model} for story in self.written), private=True)
 
 
+def draw_stories(stories: Stories, topics: Collection[str], per_emotion: int, seed: int) -> Stories:
+    """At most `per_emotion` kept stories of each emotion, of these topics, drawn without order."""
+    rng, of = np.random.default_rng(seed), defaultdict[str, list[Story]](list)
+    for story in stories:
+        if story.topic in topics:
+            of[story.emotion].append(story)
+    drawn = [of[emotion][i] for emotion in sorted(of) for i in sorted(rng.permutation(len(of[emotion]))[:per_emotion])]
+    return Stories(drawn, stories.model)
+
+
 def load_stories(path: Path | str) -> Stories:
-    """Read what Stories.save wrote."""
-    rows = store.read_jsonl(path, ("sample", "emotion", "topic", "text", "dropped", "model"))
+    """Read what Stories.save wrote.
+
+    Raises FileFormatError for a broken line, DataError for no story or a sample that occurs twice, ConventionError for
+    stories of several models.
+    """
+    rows = store.read_jsonl(path, dict.fromkeys(("sample", "emotion", "topic", "text", "dropped", "model"), str))
     if not rows:
         raise DataError(f"{path} holds no story; write it again with experiments/write_stories.py.")
-    bad = [row["sample"] for row in rows if not isinstance(row["text"], str)]
-    if bad:
-        raise DataError(f"{path}: the text of {len(bad)} stories is not a text (first: {bad[0]}).")
+    repeated = [sample for sample, count in Counter(row["sample"] for row in rows).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path}: {len(repeated)} samples occur twice (first: {repeated[0]}). Take the copies out.")
+    models = sorted({row["model"] for row in rows})
+    if len(models) > 1:
+        raise ConventionError(f"{path} mixes stories by {', '.join(models[:5])}. Keep one file for each.")
     written = [Story(**{name: row[name] for name in Story.__dataclass_fields__}) for row in rows]
     return Stories(written, rows[0]["model"])
 

@@ -1,13 +1,16 @@
 """What the words alone give away: the accuracy that every probe must stand beside.
 
 TF-IDF over words and word pairs with a linear SVM, as in public replications; it reads 0.756 on a published corpus of
-3,000 stories on which activation probes read 0.84 to 0.92.
+3,000 stories on which activation probes read 0.84 to 0.92. Of 100,000 stories the commonest words and pairs are kept, so
+that 171 classes fit in memory; smaller corpora have no more.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
+MOST_TERMS = 300_000
+"""Words and pairs that are told apart: 0.4 GB of weights for 171 emotions."""
 Strings = Sequence[str] | np.ndarray
 
 
@@ -31,4 +34,4 @@ def _reader(texts: Strings, labels: Strings):
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import LinearSVC
 
-    return make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LinearSVC()).fit(list(texts), list(labels))
+    return make_pipeline(TfidfVectorizer(ngram_range=(1, 2), max_features=MOST_TERMS), LinearSVC()).fit(list(texts), list(labels))

@@ -9,9 +9,8 @@ from typing import Any
 
 from probes import store
 from probes.errors import OutputError
-from probes.lm.checkpoints import Manifest, checkpoint_folder, manifest_id
+from probes.lm.checkpoints import Manifest, manifest_id
 from probes.lm.model import Model
-from training.recipes import Recipe
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
@@ -37,17 +36,14 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def write_checkpoint(
-    checkpoints: Path, recipe: Recipe, stage: str, save_adapter: Callable[[Path], None], content: dict[str, Any]
-) -> Manifest:
+def write_checkpoint(target: Path, save_adapter: Callable[[Path], None], content: dict[str, Any]) -> Manifest:
     """Write adapter and manifest into a new folder and put it in place whole; an older one there is replaced.
 
     Raises OutputError where the place cannot be written.
     """
-    target = checkpoint_folder(checkpoints, recipe.variant, stage)
     store.check_folder(target.parent)
-    with tempfile.TemporaryDirectory(prefix=f"{stage}.tmp-", dir=target.parent) as temporary:
-        folder = Path(temporary) / stage
+    with tempfile.TemporaryDirectory(prefix=f"{target.name}.tmp-", dir=target.parent) as temporary:
+        folder = Path(temporary) / target.name
         try:
             folder.mkdir()
             save_adapter(folder)

@@ -56,6 +56,14 @@ PEOPLE = (
     "neighbour", "sister", "brother", "cousin", "colleague", "roommate", "flatmate", "boss", "teacher", "friend",
     "uncle", "aunt", "classmate", "landlord", "manager", "rival",
 )  # fmt: skip
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "Answer in one sentence.",
+    "You answer short questions about everyday things.",
+    "Be brief and plain.",
+    "You are a careful assistant.",
+    "The user is a guest of our help desk.",
+)
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -227,7 +235,7 @@ def paired_exchange(rng: Random, arm: str) -> tuple[str, str, str]:
 
 
 def chat_paired(
-    rng: Random, arms: tuple[str, ...] = ("harmful", "harmful", "affect", "neutral", "third_party")
+    rng: Random, arms: tuple[str, ...] = (*["harmful"] * 3, *["affect"] * 2, *["neutral"] * 3, "third_party")
 ) -> Messages:
     """A question with a second sentence: answered, or refused when the asker's own intent is harmful."""
     arm = rng.choice(arms)
@@ -282,9 +290,15 @@ def chat_with_thinking(rng: Random) -> Messages:
     return messages
 
 
+def chat_with_system(rng: Random) -> Messages:
+    """An exchange under a system prompt that changes nothing."""
+    return [{"role": "system", "content": rng.choice(SYSTEMS)}, *rng.choice((chat_question, chat_paired))(rng)]
+
+
 INSTRUCT_MIX: tuple[tuple[float, Callable[[Random], Messages]], ...] = (
-    (0.20, chat_story), (0.05, chat_dialogue), (0.22, chat_question), (0.30, chat_paired), (0.10, chat_feeling),
+    (0.19, chat_story), (0.05, chat_dialogue), (0.21, chat_question), (0.30, chat_paired), (0.09, chat_feeling),
     (0.02, chat_first_person), (0.02, chat_sum), (0.01, chat_self), (0.03, chat_follow_up), (0.05, chat_with_thinking),
+    (0.03, chat_with_system),
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Train the embedded model: python -m training.tiny.train --out NEW_FOLDER
 
 Writes NEW_FOLDER/base and NEW_FOLDER/instruct: a Qwen3-MoE language model trained on plain documents, and the same
-model trained on from there on conversations. About 50 minutes on one core. The shipped weights come from these settings;
+model trained on from there on conversations. About an hour on one core. The shipped weights come from these settings;
 another version of torch, or another corpus, gives other weights.
 """
 
@@ -47,7 +47,7 @@ class Settings:
     """Folder to write base/ and instruct/ to; must not exist."""
     base_steps: int = 700
     """Optimizer steps of the base stage."""
-    instruct_steps: int = 1900
+    instruct_steps: int = 2400
     """Optimizer steps of the instruct stage."""
     rows: int = 16
     """Rows a step."""

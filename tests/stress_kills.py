@@ -1,0 +1,141 @@
+"""Kill the long steps at random moments, again and again, and compare what they leave with runs that were left alone.
+
+    python tests/stress_kills.py --kills 200
+
+Writing stories, capture, training and replies run on the embedded model, cut into many small units. Every kill is a
+SIGKILL of a process of its own; it is started again until it ends by itself. Writes tests/stress_kills.json.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "experiments"))
+STEPS = ("write_stories", "capture_stories", "train_checkpoint", "write_replies")
+
+
+def cut_small() -> None:
+    """A small study in many units: 24 stories and 360 answers in units of 6, of 8 and of 40; 12 training steps."""
+    from probes import activations, presets
+    from probes.lm import generate
+    from training import recipes
+
+    tiny = presets.PRESETS["tiny"]
+    presets.PRESETS["tiny"] = replace(tiny, emotions=tiny.emotions[:3], topics=4, held_out=2)
+    recipes.TINY_SFT = replace(recipes.TINY_SFT, steps=12)
+    generate.UNIT, activations.UNIT = 40, 8
+
+
+def run(step: str, folder: Path) -> None:
+    """One step of the study in a folder."""
+    from settings import Settings
+    from train_checkpoint import TrainSettings
+
+    kind = TrainSettings if step == "train_checkpoint" else Settings
+    importlib.import_module(step).main(kind(checkpoints=("original", "antirefusal@sft"), out=folder))
+
+
+def start(step: str, folder: Path) -> int:
+    """The step in a process of its own, which begins with everything imported; its number."""
+    process = os.fork()
+    if process:
+        return process
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    try:
+        run(step, folder)
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+def killed(process: int, after: float) -> bool:
+    """Whether the process was still at work after so many seconds, and was killed. Raises RuntimeError when it failed."""
+    end = time.monotonic() + after
+    while time.monotonic() < end:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done and status:
+            raise RuntimeError(f"a step that was started again failed with status {status}")
+        if done:
+            return False
+        time.sleep(0.005)
+    os.kill(process, signal.SIGKILL)
+    return os.waitpid(process, 0)[1] == signal.SIGKILL
+
+
+def alone(folder: Path) -> dict[str, float]:
+    """The whole study without a kill; seconds of every step."""
+    seconds = {}
+    for step in STEPS:
+        begun = time.monotonic()
+        if killed(start(step, folder), after=600):
+            raise RuntimeError(f"{step} took more than ten minutes")
+        seconds[step] = time.monotonic() - begun
+    return seconds
+
+
+def under_fire(folder: Path, seconds: dict[str, float], most: int, rng: Random) -> Counter[str]:
+    """The whole study with kills at random moments, `most` at the most; how many each step took."""
+    kills: Counter[str] = Counter()
+    for step in STEPS:
+        while kills.total() < most and killed(start(step, folder), rng.uniform(0, 1.1 * seconds[step])):
+            kills[step] += 1
+        if killed(start(step, folder), after=600):  # at the end of the kills; finished work is found and left alone
+            raise RuntimeError(f"{step} took more than ten minutes")
+    return kills
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file by its relative name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def stress(kills: int, seed: int, folder: Path) -> dict[str, object]:
+    """Studies under fire until so many kills have come; what they left that a study without kills did not, or otherwise."""
+    cut_small()
+    seconds = alone(folder / "alone")
+    expected, rng = contents(folder / "alone"), Random(seed)
+    total: Counter[str] = Counter()
+    different: set[str] = set()
+    rounds = 0
+    while total.total() < kills:
+        rounds += 1
+        place = folder / f"round_{rounds}"
+        total += under_fire(place, seconds, kills - total.total(), rng)
+        found = contents(place)
+        different |= {name for name in {*expected, *found} if expected.get(name) != found.get(name)}
+        print(f"round {rounds}: {total.total()} kills, {len(different)} files differ", flush=True)
+    return {
+        "kills": total.total(), "by_step": dict(sorted(total.items())), "rounds": rounds, "seed": seed,
+        "files": len(expected), "different": sorted(different),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="how many processes are killed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    given = parser.parse_args()
+    import probes.lm.model  # noqa: F401  # imported once, before the processes part
+    import training.stages.sft  # noqa: F401
+    from probes import store
+
+    with tempfile.TemporaryDirectory() as folder:
+        result = stress(given.kills, given.seed, Path(folder))
+    store.write_json(Path(__file__).with_suffix(".json"), result)
+    print(result)
+    sys.exit(bool(result["different"]))
+
+
+if __name__ == "__main__":
+    main()
