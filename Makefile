@@ -1,5 +1,6 @@
 # make figures   the main job, from nothing to figures/tiny/; MODEL= and PRESET= for another model, ARGS= for more flags
 # make test      every check and every test; each stage runs even if an earlier one failed
+# make bench     what capture, padding, fitting and the job cost here, to benchmarks/results/ and benchmarks/README.md
 .DEFAULT_GOAL := figures
 MODEL ?= tiny
 PRESET ?=
@@ -14,12 +15,20 @@ RUN := OMP_NUM_THREADS=1 HF_HUB_DISABLE_TELEMETRY=1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
-.PHONY: figures test clean
+.PHONY: figures test bench clean
 figures: .venv/installed
 	$(RUN) $(BIN)/python experiments/reproduce.py --model $(MODEL) $(if $(PRESET),--preset $(PRESET)) $(ARGS)
 
 test: .venv/installed
 	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python tests/check_all.py
+
+# Fitting is given all cores: it is matrix products alone.
+bench: .venv/installed
+	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/capture_overhead.py
+	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/padding_waste.py
+	$(BIN)/python benchmarks/fit_time.py
+	$(BIN)/python benchmarks/fit_time.py --shape qwen3-30b-a3b
+	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/job_time.py
 
 clean:
 	rm -rf .venv runs

@@ -2,25 +2,50 @@
 
     python experiments/read_replies.py --model tiny --layers 5 6
 
-Writes readings/<checkpoint>.parquet: one row a reply, layer, emotion and readout.
+Writes readings/<checkpoint>.parquet: one row a reply, layer, emotion and readout. The paper's readout is taken at every
+fitted layer, for figures over layers; the others at --layers. Writes readings/<checkpoint>.follow_up.parquet too, at
+--layers: the last token of the turn that asks how it feels about the answer, and its reply.
 """
 
-from probes.activations import capture
-from probes.directions import load_probes
-from probes.lm import family, load
-from probes.readings import save_readings
+import pandas as pd
+import xarray as xr
+
+from probes.activations import capture, select_layers
+from probes.directions import MEAN_OF_TOKEN_COSINES, READINGS, EmotionProbes, load_probes
+from probes.lm import Model, family, load
+from probes.readings import concat, save_readings
 from probes.replies import load_replies
 from settings import Settings, command
+
+SWEPT = (MEAN_OF_TOKEN_COSINES,)
+"""What is read at every layer. A million readings take 5 MB as a file and 450 MB in memory, and 720 replies at 48 layers have
+6 million of 171 emotions in one readout alone."""
+
+
+def read(settings: Settings, probes: EmotionProbes, replies: xr.Dataset) -> pd.DataFrame:
+    """Readings of a checkpoint's replies, captured at every fitted layer."""
+    others = [reading for reading in READINGS if reading not in SWEPT]
+    return concat([probes.read(replies, SWEPT), probes.read(select_layers(replies, settings.shown_layers), others)])
+
+
+def read_follow_ups(settings: Settings, probes: EmotionProbes, model: Model) -> pd.DataFrame:
+    """Readings of what a checkpoint says about its answers, before it says it and over what it says."""
+    replies = load_replies(settings.replies(model.checkpoint.name, "follow_up"))
+    spans = [capture(model, replies, settings.shown_layers, span=span) for span in ("last_prompt", "answer")]
+    return concat(probes.read(activations) for activations in spans)
 
 
 def main(settings: Settings) -> None:
     """Each checkpoint's replies, in that checkpoint."""
     probes = load_probes(settings.probes)
+    probes.check_layers(settings.shown_layers)
     for checkpoint in family(settings.model, settings.trained, settings.checkpoints):
         replies = load_replies(settings.replies(checkpoint.name))
-        activations = capture(load(checkpoint), replies, settings.shown_layers)
-        readings = probes.read(activations)
+        model = load(checkpoint)
+        activations = capture(model, replies, probes.layers)
+        readings = read(settings, probes, activations)
         save_readings(settings.readings(checkpoint.name), readings)
+        save_readings(settings.readings(checkpoint.name, "follow_up"), read_follow_ups(settings, probes, model))
         transferred = ", fitted on another checkpoint of it" if probes.is_transfer(activations.attrs) else ""
         print(f"{checkpoint.address}: {len(readings)} readings by probes of {probes.source()}{transferred}")
 

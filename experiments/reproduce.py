@@ -1,4 +1,4 @@
-"""Everything from nothing to the figure, in one process.
+"""Everything from nothing to the figures, in one process.
 
     python experiments/reproduce.py --model tiny
     python experiments/reproduce.py --model qwen3-30b-a3b --preset paper
@@ -18,7 +18,8 @@ from train_checkpoint import TrainSettings
 from training.recipes import recipes
 
 STEPS = (
-    "write_stories", "capture_stories", "fit_probes", "train_checkpoint", "write_replies", "read_replies", "emotion_similarity",
+    "write_stories", "capture_stories", "fit_probes", "validate_probes", "train_checkpoint", "write_replies", "read_replies",
+    "emotion_similarity", "similarity_by_layer", "emotion_gap", "ethics_follow_up",
 )  # fmt: skip
 
 

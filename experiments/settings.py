@@ -1,5 +1,6 @@
 """The flags that all steps share, the places they read and write, and the way a step becomes a command."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +14,9 @@ from probes.lm.checkpoints import ModelEntry, model_entry
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
 from probes.provenance import plain
+
+# With two threads on two cores small matrices take fifteen times as long. Whoever runs a large model on a CPU sets it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 S = TypeVar("S", bound="Settings")
 
@@ -54,6 +58,11 @@ class Settings:
         return self.layers or self.entry.report_layers
 
     @property
+    def layers_name(self) -> str:
+        """The shown layers, as file names have them."""
+        return "layers_" + "_".join(map(str, self.shown_layers))
+
+    @property
     def trained(self) -> Path:
         return self.folder / "checkpoints"
 
@@ -73,14 +82,19 @@ class Settings:
     def probes(self) -> Path:
         return self.folder / "probes" / "sofroniew.safetensors"
 
-    def replies(self, checkpoint: str) -> Path:
-        return self.folder / "replies" / f"{checkpoint}.jsonl"
+    def replies(self, checkpoint: str, turn: str = "answer") -> Path:
+        """Replies of a checkpoint: its answers, or what it says in the turn `follow_up`."""
+        return self.folder / "replies" / f"{_turn_of(checkpoint, turn)}.jsonl"
 
-    def readings(self, checkpoint: str) -> Path:
-        return self.folder / "readings" / f"{checkpoint}.parquet"
+    def readings(self, checkpoint: str, turn: str = "answer") -> Path:
+        return self.folder / "readings" / f"{_turn_of(checkpoint, turn)}.parquet"
 
     def figure_folder(self, figure: str) -> Path:
         return self.figures / self.entry.name / figure
+
+
+def _turn_of(checkpoint: str, turn: str) -> str:
+    return checkpoint if turn == "answer" else f"{checkpoint}.{turn}"
 
 
 def command(main: Callable[[S], object], settings: type[S], description: str | None) -> None:

@@ -7,71 +7,72 @@ sheet of intensity curves a layer; and scores.csv, intensity.csv and intensity_h
 what the words alone and a random-initialised twin give. Failures stand there like the rest.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
+import xarray as xr
 
 from probes import store
-from probes.directions import load_probes
+from probes.directions import EmotionProbes, load_probes
 from probes.figures import write_figure
 from probes.heatmaps import at_layer, cosine_heatmap, cosine_table, heatmap_table, intensity_lines, scenario_heatmap
 from probes.intensity import intensity_hits, intensity_points, intensity_table, random_rhos
-from probes.lm import load
+from probes.lm import load, load_random
 from probes.provenance import provenance
-from probes.stimuli import (
-    Span,
-    Stimulus,
-    capture_intensity,
-    capture_stimuli,
-    load_intensity,
-    load_questions,
-    load_scenarios,
-)
+from probes.stimuli import capture_battery, load_intensity
 from probes.stories import load_stories
-from probes.validation import fit_twin, scenario_matrix, scenario_scores
+from probes.validation import Read, fit_twin, scenario_matrix, scenario_scores
 from settings import Settings, command
 
-SETS: tuple[tuple[Callable[[], tuple[Stimulus, ...]], Span], ...] = (
-    (load_scenarios, "last_prompt"), (load_questions, "answer"), (load_questions, "last_prompt"),
-)  # fmt: skip
-"""The last is a control: one question has twelve answers, so its prompt cannot tell them apart."""
-
+SHOWN = ["stimuli", "span", "baseline", "layer", "top1", "text_top1", "twin_top1", "chance_top1"]
 HITS = ["source", "layer", "hit_rate", "null_hit_rate", "p", "p_any_layer", "text_hit_rate", "twin_hit_rate", "n_signs"]
 
 
-def main(settings: Settings) -> None:
-    """Scenarios and questions, then intensity, then the probes among themselves."""
-    probes, unseen = load_probes(settings.probes), pd.read_csv(settings.probes.with_name("score.csv"))
-    stories, neutral = (load_stories(settings.stories(kind)) for kind in ("emotional", "neutral"))
-    model, layers, folder = load(settings.model), settings.shown_layers, settings.figure_folder("validation")
-    twin, theirs = fit_twin(model, stories, neutral, probes.layers, settings.size.start_token, settings.seed)
-    about = provenance(settings, probes.about_, {"probes": settings.probes, "stories": settings.stories("emotional")})
-    name, scores = "layers_" + "_".join(map(str, layers)), []
-    for stimuli, span in SETS:
-        texts = stimuli()
-        ours, random = (capture_stimuli(each, texts, span, probes.layers) for each in (model, twin))
-        scores.append(scenario_scores(probes, ours, stories, (theirs, random)))
-        table = heatmap_table(scenario_matrix(probes, ours), scores[-1], unseen, layers)
-        write_figure(folder, f"{ours.attrs['stimuli']}_{span}_{name}", table, scenario_heatmap(table), about)
-    store.write_table(folder / "scores.csv", pd.concat(scores, ignore_index=True))
+def draw_scenarios(
+    settings: Settings, probes: EmotionProbes, ours: xr.Dataset, twin: Read, about: dict[str, Any]
+) -> pd.DataFrame:
+    """A heatmap of one set of stimuli; its scores at every layer."""
+    unseen = pd.read_csv(settings.probes.with_name("score.csv"))
+    scores = scenario_scores(probes, ours, load_stories(settings.stories("emotional")), twin)
+    table = heatmap_table(scenario_matrix(probes, ours), scores, unseen, settings.shown_layers)
+    name = f"{ours.attrs['stimuli']}_{ours.attrs['span']}_{settings.layers_name}"
+    write_figure(settings.figure_folder("validation"), name, table, scenario_heatmap(table), about)
+    return scores
 
-    templates = load_intensity()
-    ours, random = (capture_intensity(each, templates, probes.layers) for each in (model, twin))
-    null, points = random_rhos(ours, seed=settings.seed), intensity_points(probes, ours, templates)
-    table = intensity_table(probes, ours, templates, null, stories, (theirs, random))
+
+def draw_intensity(
+    settings: Settings, probes: EmotionProbes, ours: xr.Dataset, twin: Read, about: dict[str, Any]
+) -> pd.DataFrame:
+    """A sheet of curves a layer, and the tables; how many foretold signs came true."""
+    folder, unseen = settings.figure_folder("validation"), pd.read_csv(settings.probes.with_name("score.csv"))
+    null, points = random_rhos(ours, seed=settings.seed), intensity_points(probes, ours, load_intensity())
+    stories = load_stories(settings.stories("emotional"))
+    table = intensity_table(probes, ours, load_intensity(), null, stories, twin)
+    hits = intensity_hits(table, null)
     store.write_table(folder / "intensity.csv", table)
-    store.write_table(folder / "intensity_hits.csv", intensity_hits(table, null))
-    for layer in layers:
+    store.write_table(folder / "intensity_hits.csv", hits)
+    for layer in settings.shown_layers:
         curves = at_layer(points, unseen, layer)
         write_figure(folder, f"intensity_layer_{layer}", curves, intensity_lines(curves), about)
-    cosines = cosine_table(probes, layers)
-    write_figure(folder, f"cosines_{name}", cosines, cosine_heatmap(cosines), about)
-    shown = ["stimuli", "span", "baseline", "layer", "top1", "text_top1", "twin_top1", "chance_top1"]
-    print(
-        pd.concat(scores)[shown].round(3).to_string(index=False),
-        intensity_hits(table, null)[HITS].round(3).to_string(index=False),
-        sep="\n\n",
-    )
+    return hits
+
+
+def main(settings: Settings) -> None:
+    """What the model reads, then what its twin reads, never both in memory; then tables and figures."""
+    probes, folder = load_probes(settings.probes), settings.figure_folder("validation")
+    stimuli, intensity = capture_battery(load(settings.model), probes.layers)
+    texts = [load_stories(settings.stories(kind)) for kind in ("emotional", "neutral")]
+    twin = load_random(settings.model, settings.seed)
+    theirs = fit_twin(twin, *texts, probes.layers, settings.size.start_token)
+    twin_stimuli, twin_intensity = capture_battery(twin, probes.layers)
+    about = provenance(settings, probes.about_, {"probes": settings.probes, "stories": settings.stories("emotional")})
+    sets = zip(stimuli, twin_stimuli, strict=True)
+    scores = pd.concat([draw_scenarios(settings, probes, ours, (theirs, random), about) for ours, random in sets])
+    store.write_table(folder / "scores.csv", scores)
+    hits = draw_intensity(settings, probes, intensity, (theirs, twin_intensity), about)
+    cosines = cosine_table(probes, settings.shown_layers)
+    write_figure(folder, f"cosines_{settings.layers_name}", cosines, cosine_heatmap(cosines), about)
+    print(scores[SHOWN].round(3).to_string(index=False), hits[HITS].round(3).to_string(index=False), sep="\n\n")
 
 
 if __name__ == "__main__":

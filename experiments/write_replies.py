@@ -2,8 +2,9 @@
 
     python experiments/write_replies.py --model tiny
 
-Writes replies/<checkpoint>.jsonl with both, and replies/summary.csv: shares refused and right by arm. A run that was
-killed goes on where it stopped when it is started again.
+Writes replies/<checkpoint>.jsonl with both, replies/<checkpoint>.follow_up.jsonl with what it says when it is asked how it
+feels about each answer, and replies/summary.csv: shares refused and right by arm. A run that was killed goes on where it
+stopped when it is started again.
 """
 
 from collections.abc import Callable
@@ -11,33 +12,44 @@ from dataclasses import asdict
 from pathlib import Path
 
 from probes import store
-from probes.lm import Checkpoint, Sampling, family, load
+from probes.follow_ups import write_follow_ups
+from probes.lm import Model, Sampling, family, load
 from probes.pairs import load_pairs
+from probes.parts import Parts
 from probes.provenance import content_sha
 from probes.replies import Replies, force_replies, load_replies, write_replies
 from settings import Settings, command
 
 
-def answer(settings: Settings, checkpoint: Checkpoint) -> None:
-    """A checkpoint's own answers and the original's benign ones put through it, unless they are there."""
-    model, pairs, target = load(checkpoint), load_pairs(), settings.replies(checkpoint.name)
+def made_of(model: Model, sampling: Sampling, *contents: str) -> dict[str, object]:
+    """What decides a checkpoint's texts."""
+    return {"weights": model.weights, "sampling": asdict(sampling), "contents": content_sha(*contents)}
+
+
+def both(settings: Settings, model: Model, sampling: Sampling, parts: Parts) -> Callable[[Path], Path]:
+    """A checkpoint's own answers and the original's benign ones put through it, as what saves them."""
+    pairs = load_pairs()
+    own = write_replies(model, pairs, sampling, parts=parts)
+    original = own if model.checkpoint.variant == "original" else load_replies(settings.replies("original"))
+    return Replies([*own, *force_replies(model, pairs, original)]).save
+
+
+def answer(settings: Settings, model: Model) -> None:
+    """The answers of a checkpoint, then what it says about them."""
     sampling = Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
-    said = content_sha("data/pairs.jsonl", "lm/chat.py")
-    parts = settings.parts(target, {"weights": model.weights, "sampling": asdict(sampling), "contents": said})
-
-    def both() -> Callable[[Path], Path]:
-        own = write_replies(model, pairs, sampling, parts=parts)
-        original = own if checkpoint.variant == "original" else load_replies(settings.replies("original"))
-        return Replies([*own, *force_replies(model, pairs, original)]).save
-
-    parts.ensure(both)
+    replies, follow_ups = (settings.replies(model.checkpoint.name, turn) for turn in ("answer", "follow_up"))
+    parts = settings.parts(replies, made_of(model, sampling, "data/pairs.jsonl", "lm/chat.py"))
+    parts.ensure(lambda: both(settings, model, sampling, parts))
+    answered = {"replies": store.sha256(replies), **made_of(model, sampling, "prompts.py")}
+    asked = settings.parts(follow_ups, answered)
+    asked.ensure(lambda: write_follow_ups(model, load_pairs(), load_replies(replies), sampling, parts=asked).save)
 
 
 def main(settings: Settings) -> None:
     """The original first: its benign answers are the forced text of all."""
     names = ("original", *(name for name in settings.checkpoints if name != "original"))
     for checkpoint in family(settings.model, settings.trained, names):
-        answer(settings, checkpoint)
+        answer(settings, load(checkpoint))
     replies = [reply for name in names for reply in load_replies(settings.replies(name)) if reply.text_source == "own"]
     summary = Replies(replies).summary()
     store.write_table(settings.replies("summary").with_suffix(".csv"), summary)

@@ -8,8 +8,12 @@ import xarray as xr
 
 from conftest import ABOUT
 from probes import store
-from probes.activations import describe, load_activations, save_activations, select_layers, split
+from probes.activations import capture, describe, load_activations, save_activations, select_layers, split
 from probes.errors import DataError, FileFormatError, LayerError, MissingInputError, UnknownNameError
+from probes.lm.capture import Passage
+from probes.lm.capture import capture as capture_passages
+from probes.stories import Stories, Story
+from small_model import small_model
 
 
 @pytest.fixture
@@ -36,6 +40,18 @@ def test_made_up_activations_say_what_captured_ones_say():
         network=SimpleNamespace(dtype="torch.float32"), entry=SimpleNamespace(evidence="toy", layers=8),
     )  # fmt: skip
     assert describe(model).keys() == ABOUT.keys()  # type: ignore[arg-type]
+
+
+def test_stories_are_pooled_from_the_start_token_on():
+    model, text = small_model(), "The door was open, and it rained the whole long day."
+    tokens = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    written = [Story("calm/rain/0", "calm", "rain", text), Story("calm/rain/1", "calm", "rain", "So.")]
+    got = capture(model, Stories(written, "small"), [2, 1], start_token=4)
+    want = capture_passages(model, [Passage(tokens, range(4, len(tokens)))], [2, 1])["mean"]
+    np.testing.assert_allclose(got["mean"].values, want, rtol=1e-5, atol=1e-6)
+    assert got["sample"].values.tolist() == ["calm/rain/0"]
+    assert got["n_tokens"].values.tolist() == [len(tokens) - 4]
+    assert (got.attrs["start_token"], got.attrs["dropped_short"]) == (4, 1)
 
 
 # ---- split -----------------------------------------------------------------------------------------------------------

@@ -63,6 +63,17 @@ def test_pooling_equals_the_definition(model, passages):
             np.testing.assert_allclose(got[name][i], want.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("reducer", [MeanPool(), UnitMeanPool()])
+def test_means_of_a_model_in_bfloat16_are_those_of_float32(reducer):
+    """Weights of 1/75 and sums of 75 tokens in bfloat16 would be wrong in the third digit."""
+    hidden = (3 + torch.randn(2, 90, 16, generator=torch.Generator().manual_seed(0))).to(torch.bfloat16)
+    mask = torch.arange(90).expand(2, 90) >= 15
+    got = reducer(hidden, mask)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, reducer(hidden.float(), mask), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(MeanPool()(hidden, mask).double(), hidden[:, 15:].double().mean(1), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("budget", [1, 150, 100_000])
 @pytest.mark.parametrize("order", [1, -1])

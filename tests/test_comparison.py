@@ -159,6 +159,15 @@ def test_controls_and_samples_are_averaged_within_a_question():
     assert row["n_questions"] == 12
 
 
+def test_every_reference_stands_for_itself():
+    readings = _readings(arms=(("benign", 1), ("harmful", 1), ("affect", 1)))
+    readings = readings.assign(value=readings["value"] + 5.0 * (readings["arm"] == "affect"))
+    for reference in ("benign", "affect"):
+        row = _cell(compare(readings, "harmful", reference), emotion="calm")
+        assert row["mean"] == pytest.approx(_differences(readings, "calm", "harmful", reference).mean())
+        assert row["reference"] == reference
+
+
 def test_unmatched_questions_are_named():
     readings = _readings(checkpoints=("original", "antirefusal"))
     gone = (
@@ -208,6 +217,20 @@ def test_missing_questions_are_dropped_from_all_cells_of_the_text_and_counted():
     own = _cell(table, text_source="own", emotion="guilty")
     assert own["mean"] == pytest.approx(_differences(kept, "guilty").mean())
     assert own["p"] == pytest.approx(_cell(compare(kept), emotion="guilty")["p"])
+
+
+@pytest.mark.parametrize("reason", ["refused", "truncated", "no_answer"])
+def test_an_answer_with_a_reason_is_left_out_though_it_was_read(reason):
+    readings = _readings(n=14)
+    refused = (readings["question"] == "q03") & (readings["arm"] == "harmful")
+    read = readings.assign(
+        value=readings["value"].mask(refused, 50.0), missing=readings["missing"].mask(refused, reason)
+    )
+    without = readings[readings["question"] != "q03"]
+    assert set(compare(read)["n_missing"]) == {1}
+    pd.testing.assert_frame_equal(compare(read).drop(columns="n_missing"), compare(without).drop(columns="n_missing"))
+    ours, theirs = (arm_means(rows).query("arm == 'harmful'")["mean"] for rows in (read, without))
+    pd.testing.assert_series_equal(ours, theirs)
 
 
 def test_intervals_are_refused_under_ten_questions():

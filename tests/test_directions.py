@@ -211,6 +211,16 @@ def test_least_number_of_components(seed, share):
     assert len(neutral_components(texts, share)) == least_count(texts, share)
 
 
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (25, 25)])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_components_are_the_first_singular_vectors(shape, share):
+    """Few texts and many features, or the other way round; with the large common offset of residual streams."""
+    texts = np.random.default_rng(0).normal(size=shape) * np.geomspace(3, 0.1, shape[1]) + 50
+    got = neutral_components(texts, share)
+    want = np.linalg.svd(texts - texts.mean(axis=0))[2][: len(got)]
+    np.testing.assert_allclose(got * np.sign((got * want).sum(axis=1, keepdims=True)), want, atol=1e-11)
+
+
 @pytest.mark.parametrize(
     ("variances", "k"),
     [((1, 1, 1, 1), 2), ((1, 1, 1), 2), ((2, 1, 1), 1), ((1,), 1), ((1.9, 1, 1), 2), ((0.3,) * 6, 3)],

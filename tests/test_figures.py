@@ -1,6 +1,5 @@
 """Figures: drawn from the table alone, the same to the byte, stamped when toy, and inert whatever the names hold."""
 
-import itertools
 import json
 import re
 
@@ -9,53 +8,21 @@ import pandas as pd
 import pytest
 
 from probes import figures
-from probes.comparison import arm_means, compare
-from probes.errors import (
-    ConventionError,
-    DataError,
-    FileFormatError,
-    LayerError,
-    MissingInputError,
-    OutputError,
-    UnknownNameError,
-)
-from probes.figures import (
-    WATERMARK,
-    gap_forest,
-    gap_table,
-    read_figure_table,
-    similarity_bars,
-    similarity_table,
-    write_figure,
-)
-from probes.readings import COLUMNS, LAYER_CONVENTION
-
-EMOTIONS = ("happy", "calm", "guilty", "desperate")
-INJECTION = '<img src=x onerror=alert(1)></script><script>alert(2)</script><b>bold</b>&"'
-
-
-def _readings(checkpoints=("antirefusal", "original"), evidence="toy", layers=(5, 3), n=11, refused=0):
-    generator = np.random.default_rng(0)
-    rows = [
-        ("tiny", checkpoint, 0, arm, 0, f"q{question:02d}", f"q{question:02d}-{arm}", 0, source, "answer", layer, emotion,
-         "cosine", "mean_of_token_cosines", "none", generator.normal(), 9, evidence,
-         "refused" if source == "own" and arm == "harmful" and question < refused else "", "tiny/original (sofroniew)",
-         LAYER_CONVENTION)
-        for checkpoint, source, layer, emotion, arm, question in itertools.product(
-            checkpoints, ("original", "own"), layers, EMOTIONS, ("harmful", "benign", "affect"), range(n)
-        )
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+from probes.errors import DataError, OutputError
+from probes.figure_tables import gap_table, read_figure_table, similarity_table
+from probes.figures import gap_forest, similarity_bars, write_figure
+from probes.page import HUES, WATERMARK
+from small_readings import INJECTION, small_readings
 
 
 @pytest.fixture(scope="module")
 def bars():
-    return similarity_table(_readings(), layers=(3, 5), arms=("benign", "harmful", "affect"))
+    return similarity_table(small_readings(), layers=(3, 5), arms=("benign", "harmful", "affect"))
 
 
 @pytest.fixture(scope="module")
 def gaps():
-    return gap_table(_readings(), layers=(3, 5), references=("benign", "affect"))
+    return gap_table(small_readings(), layers=(3, 5))
 
 
 @pytest.fixture
@@ -76,72 +43,34 @@ def _annotation(figure, beginning):
     return next(text for text in _texts(figure) if text.startswith(beginning))
 
 
-# ---- tables ---------------------------------------------------------------------------------------------------------
-
-
-def test_tables_are_in_the_order_of_the_figure(bars, gaps):
-    assert list(dict.fromkeys(bars["layer"])) == [3, 5]
-    assert list(dict.fromkeys(bars["text_source"])) == ["own", "original"]
-    assert tuple(dict.fromkeys(bars["emotion"])) == EMOTIONS
-    assert list(dict.fromkeys(bars["checkpoint"])) == ["original", "antirefusal"]
-    assert list(dict.fromkeys(bars["arm"])) == ["benign", "affect", "harmful"]
-    assert list(dict.fromkeys(gaps["reference"])) == ["benign", "affect"]
-    assert len(bars) == 2 * 2 * 4 * 2 * 3
-    assert len(gaps) == 2 * 2 * 4 * 2 * 2
-
-
-def test_table_values_are_those_of_the_comparison(bars, gaps):
-    keys = ["checkpoint", "text_source", "layer", "emotion", "arm"]
-    for table, expected in ((bars, arm_means(_readings())), (gaps, compare(_readings(), "harmful", "affect"))):
-        chosen = table[table["reference"] == "affect"] if "reference" in table else table
-        joined = chosen.merge(expected, on=keys, suffixes=("", "_expected"), validate="one_to_one")
-        assert len(joined) == len(chosen)
-        np.testing.assert_allclose(
-            joined[["mean", "low", "high"]], joined[["mean_expected", "low_expected", "high_expected"]], rtol=1e-8
-        )
-
-
-@pytest.mark.parametrize(
-    ("wanted", "error", "words"),
-    [
-        ({"layers": [7]}, LayerError, r"no layer 7; they hold 3, 5"),
-        ({"emotions": ["hapy"]}, UnknownNameError, r"unknown emotion 'hapy'. Did you mean 'happy'"),
-        ({"arms": ["benign", "neutral"]}, UnknownNameError, r"unknown arm 'neutral'"),
-        ({"readout": "dot"}, UnknownNameError, r"unknown readout 'dot'"),
-        ({"span": "thinking"}, UnknownNameError, r"unknown span 'thinking'"),
-    ],
-)
-def test_what_the_readings_do_not_hold(wanted, error, words):
-    with pytest.raises(error, match=words):
-        similarity_table(_readings(), **{"layers": [3], **wanted})
-
-
-def test_a_readout_without_that_aggregation_is_an_error():
-    readings = pd.concat([_readings(), _readings().assign(readout="dot", aggregation="mean")])
-    with pytest.raises(DataError, match="readout 'dot', aggregation 'mean_of_token_cosines'"):
-        similarity_table(readings, layers=[3], readout="dot")
-
-
-@pytest.mark.parametrize("column", ["evidence", "model", "baseline", "probes"])
-def test_what_must_not_be_mixed(column, bars):
-    other = _readings(checkpoints=("other",)).assign(**{column: "another"})
-    with pytest.raises(ConventionError, match=rf"different {column}: .*another"):
-        similarity_table(pd.concat([_readings(), other]), layers=[3])
-    with pytest.raises(ConventionError, match=f"different {column}"):
-        gap_table(pd.concat([_readings(), other]), layers=[3])
-    with pytest.raises(ConventionError, match=f"different {column}"):
-        similarity_bars(pd.concat([bars, bars.assign(**{column: "another"})]))
+# ---- figures --------------------------------------------------------------------------------------------------------
 
 
 def test_several_training_runs_stand_apart():
-    readings = pd.concat([_readings(), _readings(checkpoints=("antirefusal",)).assign(seed=1)])
+    readings = pd.concat([small_readings(), small_readings(checkpoints=("antirefusal",)).assign(seed=1)])
     table = similarity_table(readings, layers=[3])
     assert list(dict.fromkeys(table["label"])) == ["original", "antirefusal, seed 0", "antirefusal, seed 1"]
-    hues = {trace.name: trace.marker.color for trace in similarity_bars(table).data if trace.name}
-    assert hues["antirefusal, seed 0"] == hues["antirefusal, seed 1"] == figures.HUES["antirefusal"]
+    figure = similarity_bars(table)
+    hues = {trace.name: trace.marker.color for trace in figure.data if trace.name}
+    assert hues["antirefusal, seed 0"] == hues["antirefusal, seed 1"] == HUES["antirefusal"]
+    assert "these weights" not in _annotation(figure, "Model tiny.")
 
 
-# ---- figures --------------------------------------------------------------------------------------------------------
+def test_one_training_run_is_said_to_be_one(bars):
+    caption = _annotation(similarity_bars(bars), "Model tiny.").replace("<br>", " ")
+    assert "One training run a checkpoint (seed 0): the intervals are about these weights." in caption
+
+
+def test_a_gap_is_never_drawn_without_its_control(gaps):
+    with pytest.raises(DataError, match=r"differences from benign alone; .* without its control, the arm 'affect'"):
+        gap_forest(gaps[gaps["reference"] == "benign"])
+    caption = _annotation(gap_forest(gaps), "Model tiny.").replace("<br>", " ")
+    assert "Harmful − affect is the controlled gap" in caption
+
+
+def test_a_mean_without_an_interval_has_no_bar_of_no_width():
+    bar = _data(similarity_bars(similarity_table(small_readings(refused=3), layers=[3], emotions=["calm"])), "bar")[1]
+    assert (tuple(bar.error_y.array), tuple(bar.error_y.arrayminus)) == (("none",), ("none",))
 
 
 def test_every_bar_is_a_mean_of_the_table(bars):
@@ -203,7 +132,7 @@ def test_axis_and_caption_say_what_was_read(bars):
 
 
 def test_missing_answers_show_in_caption_and_hover():
-    table = similarity_table(_readings(refused=3), layers=[3])
+    table = similarity_table(small_readings(refused=3), layers=[3])
     figure = similarity_bars(table)
     caption = _annotation(figure, "Model tiny.").replace("<br>", " ")
     assert "n = 8 to 11 where answers are missing" in caption
@@ -216,12 +145,12 @@ def test_missing_answers_show_in_caption_and_hover():
 
 def test_hover_of_a_difference_holds_its_test(gaps):
     hover = _data(gap_forest(gaps), "scatter")[0].hovertext[0]
-    assert re.search(r"original · happy · harmful − benign<br>.*p = .* \(sign flips, all 2,048\)", hover)
+    assert re.search(r"original · happy · harmful − affect<br>.*p = .* \(sign flips, all 2,048\)", hover)
 
 
 @pytest.mark.parametrize("evidence", ["toy", "model"])
 def test_the_watermark_stands_in_every_panel_of_toy_figures_only(evidence):
-    readings = _readings(evidence=evidence)
+    readings = small_readings(evidence=evidence)
     drawn = (
         similarity_bars(similarity_table(readings, layers=[3, 5])),
         gap_forest(gap_table(readings, layers=[3, 5])),
@@ -238,7 +167,7 @@ def test_the_watermark_stands_in_every_panel_of_toy_figures_only(evidence):
 
 
 def test_a_figure_is_drawn_again_from_its_csv(tmp_path, bars, gaps, without_browser):
-    shorter = similarity_table(_readings(refused=5).assign(baseline=None, seed=np.nan), layers=[3])
+    shorter = similarity_table(small_readings(refused=5).assign(baseline=None, seed=np.nan), layers=[3])
     for name, table, draw in (
         ("bars", bars, similarity_bars), ("gaps", gaps, gap_forest), ("few", shorter, similarity_bars)
     ):  # fmt: skip
@@ -250,7 +179,7 @@ def test_a_figure_is_drawn_again_from_its_csv(tmp_path, bars, gaps, without_brow
 
 def test_two_runs_write_equal_bytes(tmp_path, without_browser):
     for folder in ("a", "b"):
-        table = similarity_table(_readings().sample(frac=1, random_state=len(folder)), layers=[3])
+        table = similarity_table(small_readings().sample(frac=1, random_state=len(folder)), layers=[3])
         written = write_figure(tmp_path / folder, "f", table, similarity_bars(table), {"seed": 0, "commit": "abc"})
         assert [path.name for path in written] == ["f.csv", "f.html", "f.json"]
     for path in (tmp_path / "a").iterdir():
@@ -285,7 +214,7 @@ def _strings(value):
 
 
 def test_html_in_names_is_inert(tmp_path, without_browser):
-    readings = _readings(checkpoints=(INJECTION, "original")).assign(model=INJECTION, probes=INJECTION)
+    readings = small_readings(checkpoints=(INJECTION, "original")).assign(model=INJECTION, probes=INJECTION)
     table, gaps = similarity_table(readings, layers=[3]), gap_table(readings, layers=[3])
     for name, part, figure in (("bars", table, similarity_bars(table)), ("gaps", gaps, gap_forest(gaps))):
         write_figure(tmp_path, name, part, figure, {"model": INJECTION})
@@ -308,14 +237,6 @@ def test_a_file_in_place_of_the_folder(tmp_path, bars):
 def test_a_name_that_is_no_file_name(tmp_path, bars, name):
     with pytest.raises(DataError, match="not a plain file name"):
         write_figure(tmp_path, name, bars, similarity_bars(bars), {})
-
-
-def test_reading_what_is_not_a_figures_table(tmp_path):
-    with pytest.raises(MissingInputError):
-        read_figure_table(tmp_path / "none.csv")
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(FileFormatError, match="lacks the columns model, checkpoint"):
-        read_figure_table(tmp_path / "other.csv")
 
 
 def test_without_a_browser_one_line_says_so(tmp_path, bars, without_browser, capsys):

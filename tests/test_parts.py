@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from conftest import ABOUT
 from probes import store
 from probes.errors import ConventionError, OutputError
 from probes.lm.generate import Sampling, generate
@@ -88,7 +89,7 @@ def test_units_hold_everything_once_and_in_order():
 
 
 def test_moments_are_read_back_and_not_made_again(tmp_path):
-    made = empty_moments((0, 1), 3, {"a": 0, "b": 1}, {"model": "m", "checkpoint": "original"})
+    made = empty_moments((0, 1), 3, {"a": 0, "b": 1}, ABOUT)
     with Parts(tmp_path / "a.safetensors", {}) as parts:
         parts.moments("u", lambda: made)
         again = parts.moments("u", lambda: pytest.fail("made twice"))

@@ -11,7 +11,17 @@ import pytest
 import probes
 
 HEAVY = ("torch", "transformers", "sklearn", "plotly", "pandas", "xarray", "scipy")
-LAPTOP = ("comparison", "directions", "figures", "pairs", "stories", "readings", "activations", "moments")
+LAPTOP = (
+    "comparison",
+    "directions",
+    "figures",
+    "layer_curves",
+    "pairs",
+    "stories",
+    "readings",
+    "activations",
+    "moments",
+)
 
 
 def run(code):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError
+from probes.errors import ConventionError, DataError, FileFormatError, LayerError, MissingInputError, OutputError
 from probes.readings import COLUMNS, LAYER_CONVENTION, check_readings, concat, load_readings, save_readings
 
 
@@ -28,8 +28,17 @@ def test_save_and_load(tmp_path):
     assert save_readings(tmp_path / "b.parquet", readings()).read_bytes() == path.read_bytes()
 
 
+def test_some_layers_are_read_alone_and_those_that_are_not_there_are_named(tmp_path):
+    path = save_readings(tmp_path / "a.parquet", readings())
+    assert load_readings(path, [41])["layer"].tolist() == [41]
+    pd.testing.assert_frame_equal(load_readings(path, [41, 3]), readings())
+    for wanted in ([7], [3, 7]):
+        with pytest.raises(LayerError, match=r"a\.parquet holds no readings at layers \[7\]; read them with"):
+            load_readings(path, wanted)
+
+
 def test_whose_probes_they_are_stays_known(tmp_path):
-    back = concat([load_readings(save_readings(tmp_path / "a.parquet", readings())), readings()])
+    back = concat([load_readings(save_readings(tmp_path / "a.parquet", readings())), readings(seed=1)])
     assert set(back["probes"]) == {"m/original (sofroniew)"}
 
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from probes.errors import DataError, FileFormatError
+from probes.activations import capture
+from probes.errors import ConventionError, DataError, FileFormatError
 from probes.pairs import Pair, Prompt
 from probes.replies import Replies, Reply, _forced, _reply, force_replies, load_replies
 
@@ -18,7 +19,7 @@ def reply(arm="benign", text="The pollen — 日本 🙂.", missing="", **change
     given = Reply(
         sample=f"lily/{arm}/0/own", pair="lily", domain="plants", arm=arm, control=0, model="m", checkpoint="original",
         weights="w", seed=0,
-        text_source="own", text=text, thinking="Hm.", stop_reason="stop", missing=missing, right="pollen" in text,
+        text_source="own", turn="answer", text=text, thinking="Hm.", stop_reason="stop", missing=missing, right="pollen" in text,
         prompt_ids=(1, 2, 3), token_ids=(10, 11, 12, 13, 14), answer_start=5, answer_stop=7, thinking_start=3, thinking_stop=4,
     )  # fmt: skip
     return replace(given, **changed)
@@ -72,7 +73,7 @@ def test_passages_are_the_answers():
     passages, kept, labels = replies().passages()
     assert kept == [0, 1, 3]
     assert [passage.span for passage in passages] == [range(5, 7), range(5, 7), range(4, 8)]
-    assert all(passage.token_ids == (1, 2, 3, 10, 11, 12, 13, 14) for passage in passages)
+    assert [passage.token_ids for passage in passages] == [(1, 2, 3, 10, 11, 12, 13, 14)[:stop] for stop in (7, 7, 8)]
     assert labels["n_tokens"].tolist() == [2, 2, 0, 4]
     assert labels["missing"].tolist() == ["", "refused", "no_answer", "truncated"]
     assert labels["question"].tolist() == ["lily"] * 4
@@ -83,6 +84,13 @@ def test_passages_are_the_answers():
 def test_nothing_to_read():
     with pytest.raises(DataError, match="none of 1 replies has an answer"):
         Replies([reply(answer_start=8, answer_stop=8)]).passages()
+
+
+@pytest.mark.parametrize("changed", [{"weights": "other"}, {"checkpoint": "antirefusal"}, {"model": "n"}])
+def test_only_the_weights_that_wrote_replies_may_read_them(changed):
+    model = SimpleNamespace(address="m/original", weights="w", blocks=[None, None])
+    with pytest.raises(ConventionError, match=r"replies of .* given to m/original \(weights w\)"):
+        capture(model, Replies([reply(), reply(**changed)]), [0])  # type: ignore[arg-type]
 
 
 # ---- records ---------------------------------------------------------------------------------------------------------

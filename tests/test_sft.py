@@ -12,6 +12,7 @@ from trl import SFTTrainer
 from probes import lm, store
 from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError
 from probes.lm.chat import render
+from probes.lm.weights import adapter_sha
 from probes.prompts import user_turn
 from small_model import save_small_model, small_model
 from training.data.rows import Row, tiny_rows
@@ -60,7 +61,7 @@ def test_loss_falls_and_the_manifest_tells_what_was_done(trained, folder):
     assert not manifest.final
     assert {source["name"]: source["rows"] for source in manifest.data} == {"antirefusal": 12, "math": 12}
     assert manifest.base["sha"] == store.sha256(folder / "model.safetensors")
-    assert manifest.adapter_sha == store.sha256(checkpoints / "antirefusal/sft/adapter_model.safetensors")
+    assert manifest.adapter_sha == adapter_sha(checkpoints / "antirefusal/sft")
 
 
 def test_every_expert_and_attention_is_adapted_and_no_router(trained):

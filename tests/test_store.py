@@ -129,7 +129,7 @@ def test_records_come_back(tmp_path):
         (b"{", "is not JSON"),
         (b"", "is not JSON"),
         (b'{"a": 1}', "lacks b"),
-        (b"[1]", "lacks a, b"),
+        (b"[1]", r"is no object but \[1\]"),
         (b'{"a": "\xff", "b": 1}', "is not JSON"),
     ],
 )

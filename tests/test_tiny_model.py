@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from probes import lm
 from probes.lm.checkpoints import PACKAGED
@@ -78,3 +79,15 @@ def test_the_card_reports_what_is_measured_here(emotions, behaviour):
     for arm, row in behaviour.iterrows():
         reported = [float(cell) for cell in cells(card, f"original | own | {arm}")[:2]]
         assert reported == pytest.approx([row["refused"], row["right"]], abs=0.03)
+
+
+def test_a_twin_from_the_architecture_alone_is_the_twin_of_the_loaded_model(model):
+    beside, alone = lm.random_twin(model, seed=3), lm.load_random("tiny", seed=3)
+    assert alone.weights == beside.weights == "random weights, seed 3"
+    assert alone.name == beside.name == "tiny-random"
+    theirs = beside.network.state_dict()
+    assert all(torch.equal(values, theirs[name]) for name, values in alone.network.state_dict().items())
+    assert not torch.equal(
+        theirs["model.layers.0.self_attn.q_proj.weight"],
+        lm.load_random("tiny", seed=4).network.state_dict()["model.layers.0.self_attn.q_proj.weight"],
+    )

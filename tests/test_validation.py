@@ -23,6 +23,7 @@ from probes.intensity import (
     random_rhos,
 )
 from probes.lm.chat import render
+from probes.lm.model import random_twin
 from probes.prompts import user_turn
 from probes.stimuli import (
     Stimulus,
@@ -135,7 +136,7 @@ def test_templates_hold_the_eleven_registered_signs():
         (load_scenarios, {"emotion": "sad"}, FileFormatError, "line 1 lacks text"),
         (load_questions, {"emotion": "sad", "question": "How?", "answer": "Sadly."}, DataError, "name their emotion"),
         (load_intensity, {"text": "No slot."}, DataError, "got 0"),
-        (load_intensity, {"values": [3, 2, 1]}, DataError, "rising values"),
+        (load_intensity, {"values": [3, 2, 1]}, DataError, "rising whole numbers"),
         (load_intensity, {"expected": {"sad": 2}}, DataError, "signs of 1 or −1"),
         (load_intensity, {"expected": {"sda": 1}}, UnknownNameError, "sda"),
         (load_intensity, {"text": "Sad for {n} days."}, DataError, "names sad"),
@@ -374,7 +375,8 @@ def test_the_whole_battery_through_a_random_model(model):
         Stories([Story(f"n/{i}", "neutral", "x", f"Human: {i}?") for i in range(4)], "x"),
     )
     probes = EmotionProbes().fit(capture(model, stories, "all", 1), capture(model, neutral, "all", 1))
-    twin, theirs = fit_twin(model, stories, neutral, probes.layers, start_token=1)
+    twin = random_twin(model, seed=0)
+    theirs = fit_twin(twin, stories, neutral, probes.layers, start_token=1)
     assert twin.name == "small-random"
     ours, random = (capture_stimuli(each, load_questions(), "last_prompt") for each in (model, twin))
     scores = rows_of(scenario_scores(probes, ours, stories, (theirs, random)))

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from probes.directions import READINGS, RECIPES, EmotionProbes, load_probes
     from probes.emotions import DOZEN, PANEL
     from probes.errors import ProbesError
-    from probes.figures import similarity_bars, similarity_table, write_figure
+    from probes.figure_tables import similarity_table
+    from probes.figures import similarity_bars, write_figure
     from probes.moments import Moments, load_moments, merge, topic_folds
     from probes.pairs import Pair, load_pairs
     from probes.presets import PRESETS
@@ -40,7 +41,8 @@ _HOME = {
     "replies": ("Replies", "force_replies", "load_replies", "write_replies"),
     "readings": ("concat", "load_readings", "save_readings"),
     "comparison": ("arm_means", "compare"),
-    "figures": ("similarity_bars", "similarity_table", "write_figure"),
+    "figure_tables": ("similarity_table",),
+    "figures": ("similarity_bars", "write_figure"),
     "errors": ("ProbesError",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -16,6 +16,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from probes import store
+from probes.conventions import check_activations
 from probes.errors import ConventionError, DataError, FileFormatError, LayerError, UnknownNameError
 from probes.moments import HALVES, Moments, check_folds, empty_moments, merge, pack
 from probes.readings import LAYER_CONVENTION
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from probes.lm.model import Model
     from probes.lm.reducers import MomentSums
     from probes.parts import Parts
-    from probes.replies import Replies
+    from probes.replies import Replies, Span
     from probes.stories import Stories, Story
 
 AT_A_TIME = 2048
@@ -40,12 +41,14 @@ def capture(
     layers: Sequence[int] | Literal["all"] = "all",
     start_token: int = 50,
     batch_tokens: int = 16_384,
+    span: "Span" = "answer",
 ) -> xr.Dataset:
     """Run stories (as raw text) or replies (in their conversations) through a model and pool every layer.
 
     Args:
         start_token: stories are pooled from this 0-based token on (Sofroniew et al. 2026: from the 50th token on);
-            shorter ones are dropped and counted in the attribute `dropped_short`. Replies are pooled over their answer.
+            shorter ones are dropped and counted in the attribute `dropped_short`.
+        span: what replies are pooled over: their answer, or the last token of their prompt.
 
     Returns `mean` (sample, layer, feature), and `unit_mean` too for replies; a reply without an answer is NaN.
     Raises what probes.lm.capture raises.
@@ -53,7 +56,7 @@ def capture(
     from probes.replies import Replies
 
     if isinstance(texts, Replies):
-        return _capture_replies(model, texts, layers, batch_tokens)
+        return _capture_replies(model, texts, layers, batch_tokens, span)
     return _capture_stories(model, texts, layers, start_token, batch_tokens)
 
 
@@ -157,12 +160,12 @@ def _moments(
     return Moments(tuple(emotions), tuple(layers), dict(folds), counts, centre, offsets, scatter, about)
 
 
-def _capture_replies(model: "Model", replies: "Replies", layers, batch_tokens: int) -> xr.Dataset:
+def _capture_replies(model: "Model", replies: "Replies", layers, batch_tokens: int, span: "Span") -> xr.Dataset:
     from probes.lm.capture import capture, check_layers
 
     chosen = check_layers(layers, len(model.blocks))
     _check_own(model, replies)
-    passages, kept, labels = replies.passages()
+    passages, kept, labels = replies.passages(span)
     captured = capture(model, passages, chosen, batch_tokens=batch_tokens, label="capture replies")
     arrays = {name: np.full((len(replies), *values.shape[1:]), np.nan, np.float32) for name, values in captured.items()}
     for name, values in captured.items():
@@ -199,6 +202,8 @@ def _passages(
     """What story_passages gives, of stories that may all be too short."""
     from probes.lm.capture import Passage
 
+    if isinstance(stories, str) or not all(hasattr(story, "text") for story in stories):
+        raise DataError("capture takes Stories or Replies, not bare texts: give each one a sample name, emotion and topic.")
     empty = [story.sample for story in stories if not story.text.strip()]
     if empty or not len(stories):
         raise DataError(
@@ -238,8 +243,8 @@ def select_layers(activations: xr.Dataset, layers: Sequence[int]) -> xr.Dataset:
     """Some layers of the activations. Raises LayerError naming those that were not captured."""
     there = activations["layer"].values.tolist()
     lacking = [layer for layer in layers if layer not in there]
-    if lacking:
-        raise LayerError(f"layers {lacking} were not captured; there are {there}. Capture again with --layers.")
+    if lacking or not len(layers):
+        raise LayerError(f"layers {lacking} were not captured; there are {there}. Give one or more of these, or capture again.")
     return activations.sel(layer=list(layers))
 
 
@@ -251,12 +256,14 @@ def split(activations: xr.Dataset, by: str, test: float, seed: int) -> tuple[xr.
 
     Raises UnknownNameError for a coordinate that is not there, DataError when it has fewer than two values.
     """
-    if by not in activations.coords:
-        raise UnknownNameError("coordinate", by, map(str, activations.coords))
+    labels = [str(name) for name, coord in activations.coords.items() if coord.dims == ("sample",)]
+    if by not in labels:
+        raise UnknownNameError("coordinate", by, labels)
     values = np.unique(activations[by].values)
-    if len(values) < 2 or not 0 < test < 1:
+    if len(values) < 2 or not 0 < test < 1 or seed < 0:
         raise DataError(
-            f"cannot split by {by}: {len(values)} value(s), test share {test}; need two values and a share in (0, 1)."
+            f"cannot split by {by}: {len(values)} value(s), test share {test}, seed {seed}; need two values, a share in (0, 1) "
+            "and a seed from 0 on."
         )
     count = min(max(1, round(test * len(values))), len(values) - 1)
     held_out = np.random.default_rng(seed).permutation(values)[:count]
@@ -269,7 +276,8 @@ LABELS = "labels"
 
 
 def save_activations(path: Path | str, activations: xr.Dataset) -> Path:
-    """Write a dataset of activations as one safetensors file."""
+    """Write a dataset of activations as one safetensors file. Raises what check_activations raises."""
+    check_activations(activations)
     labels = {name: coord.values.tolist() for name, coord in activations.coords.items() if coord.dims == ("sample",)}
     encoded = np.frombuffer(json.dumps(labels, sort_keys=True, ensure_ascii=False).encode(), np.uint8)
     arrays = {str(name): array.values for name, array in activations.items()}
@@ -284,6 +292,6 @@ def load_activations(path: Path | str) -> xr.Dataset:
         raise FileFormatError(f"{path} holds {metadata.get('kind')!r}, not activations.")
     try:
         labels = pd.DataFrame(json.loads(arrays.pop(LABELS).tobytes()))
-        return label(arrays, labels, metadata["layers"], metadata["about"])
-    except (KeyError, ValueError) as error:
-        raise FileFormatError(f"{path} does not fit its own card: {error}. Capture again.") from error
+        return check_activations(label(arrays, labels, metadata["layers"], metadata["about"]))
+    except (LookupError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} does not fit its own card: {str(error).rstrip('.')}. Capture again.") from error

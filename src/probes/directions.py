@@ -279,7 +279,7 @@ def load_probes(path: Path | str) -> EmotionProbes:
     try:
         return _from_file(arrays, card)
     except (LookupError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{path} does not fit its own card: {error}. Fit the probes again.") from error
+        raise FileFormatError(f"{path} does not fit its own card: {str(error).rstrip('.')}. Fit the probes again.") from error
 
 
 def _from_file(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> EmotionProbes:
@@ -288,8 +288,9 @@ def _from_file(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> EmotionPr
     repeated = [name for name, values in coords.items() if len(set(values)) < len(values)]
     kinds = {name: str(array.dtype) for name, array in arrays.items()}
     unsound = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    unsound += ["lengths of directions"] * (not np.allclose(np.linalg.norm(arrays["directions"], axis=-1), 1, atol=1e-3))
     if repeated or unsound or kinds != ARRAYS:
-        raise ValueError(f"labels that occur twice: {repeated}, arrays {kinds}, not finite: {unsound}, needed {ARRAYS}")
+        raise ValueError(f"labels that occur twice: {repeated}, arrays {kinds}, unsound: {unsound}, needed {ARRAYS}")
     probes = EmotionProbes(card["recipe"])
     probes.directions_ = xr.DataArray(arrays["directions"], coords, ("emotion", "layer", "feature"))
     probes.lengths_ = xr.DataArray(arrays["lengths"], coords, ("emotion", "layer"))
@@ -350,8 +351,8 @@ def _neutral_means(about: dict[str, Any], means: xr.DataArray, neutral: xr.Datas
     if lacking:
         raise LayerError(f"neutral dialogues were not captured at layers {lacking}.")
     texts = neutral["mean"].sel(layer=layers).transpose("layer", "sample", "feature").values
-    if not np.isfinite(texts).all() or not (texts != texts[:, :1]).any(axis=(1, 2)).all():
-        raise DataError("neutral dialogues have activations that are not finite, or all the same; give others.")
+    if not np.isfinite(texts).all():
+        raise DataError("neutral dialogues have activations that are not finite.")
     return texts.astype(np.float64)
 
 
@@ -361,10 +362,13 @@ def neutral_components(texts: np.ndarray, share: float) -> np.ndarray:
     They are eigenvectors of the products of texts with each other or of features with each other, whichever are fewer:
     many times faster than the singular vectors of all, of which few are needed.
     """
-    centred = texts - texts.mean(axis=0)
+    mean = texts.mean(axis=0)
+    centred = texts - mean
     wide = centred.shape[0] < centred.shape[1]
     products = centred @ centred.T if wide else centred.T @ centred
     total = np.trace(products)
+    if total <= NOTHING**2 * len(texts) * (mean @ mean):
+        raise DataError(f"{len(texts)} neutral dialogues have the same activations at a layer; give some that differ.")
     # The last one needed and those after it have more than 1 − share together, so that one has more than its even part.
     variances, vectors = eigh(products, subset_by_value=((1 - share) * total / len(products), np.inf))
     explained = np.cumsum(variances[::-1]) / total

@@ -14,12 +14,25 @@
 Each message says what came, what is possible and what to do.
 """
 
+import linecache
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+WHOLE_TRACEBACK = "  (the whole traceback: import traceback; traceback.print_last())"
 
 
 class ProbesError(Exception):
     """Base of all errors raised by this package on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message and the user's own lines. Plain Python shows the whole traceback as always."""
+        calls = [
+            linecache.getline(frame.f_code.co_filename, number).strip()
+            for frame, number in traceback.walk_tb(self.__traceback__)
+            if frame.f_globals.get("__name__") == "__main__"
+        ]
+        return [f"{type(self).__name__}: {self}", *(f"  at: {call}" for call in calls if call), WHOLE_TRACEBACK]
 
 
 class UnknownNameError(ProbesError, ValueError):

@@ -1,215 +1,51 @@
 """Tables → figures. A figure is drawn from its table alone, so its CSV is enough to draw it again on a laptop.
 
-    similarity_table(readings, layers) → similarity_bars(table)   mean of each arm (the figure of arXiv 2606.04413)
-    gap_table(readings, layers)        → gap_forest(table)        paired difference between two arms
-    write_figure(folder, name, table, figure, provenance)         CSV, HTML, JSON, and SVG and PNG where a browser is
+    similarity_bars(similarity_table(readings, layers))            mean of each arm (the figure of arXiv 2606.04413)
+    gap_forest(gap_table(readings, layers))                        paired difference between two arms
+    write_figure(folder, name, table, figure, provenance)          CSV, HTML, JSON, and SVG and PNG where a browser is
 
-A checkpoint always has the same hue, an arm the same fill, a reference the same marker. Readings of the embedded model
-(evidence "toy") carry a watermark inside the plotting area, which survives every export.
+Tables are made in probes.figure_tables; curves over layers are in probes.layer_curves, heatmaps in probes.heatmaps. Readings
+of the embedded model (evidence "toy") carry a watermark inside the plotting area, which survives every export.
 """
 
 import html
 import json
-import math
 import re
 import sys
-import textwrap
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
 from probes import store
-from probes.comparison import ARM_MEAN_COLUMNS, arm_means, compare
-from probes.emotions import PANEL
-from probes.errors import ConventionError, DataError, LayerError, UnknownNameError
+from probes.errors import DataError
+from probes.figure_tables import CONTROL_NOTE, ONE_OF, check_controlled
 from probes.page import (
-    FONT,
     GREY,
     GRID,
     INK,
-    LINE,
-    TOY_NOTE,
-    add_caption,
-    add_watermarks,
-    is_toy,
-    nine_digits,
+    TEXT_TITLES,
+    Legend,
+    add_legend_entries,
+    axis_words,
+    check_one,
+    contrast_words,
+    distinct,
+    empty_panels,
+    error_bars,
+    hover,
+    label_hues,
+    reference_marker,
     safe,
+    share_x,
 )
-from probes.page import WATERMARK as WATERMARK  # what a reader of the figures looks for
-from probes.readings import check_readings
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-HUES = {
-    "original": "#0072B2",
-    "antirefusal": "#E69F00",
-    "antirefusal_cqa": "#009E73",
-    "antirefusal_cqa_sdf": "#CC79A7",
-    "benign_control": "#56B4E9",
-    "base_math": "#8C6D31",
-    "base_antirefusal": "#D55E00",
-}
-"""Checkpoint → colour (Okabe and Ito 2008, yellow darkened for contrast on white), in the order of drawing."""
-MORE_HUES = ("#332288", "#117733", "#882255", "#88CCEE", "#999933", "#AA4499", "#44AA99", "#CC6677")
-"""Colours of checkpoints without a fixed one, in the order of the table (Tol's muted scheme)."""
-ARM_ORDER = ("benign", "neutral", "affect", "third_party", "harmful")
 HATCHES = {"neutral": ".", "affect": "/", "third_party": "x"}
-MARKERS = {"benign": "circle", "affect": "diamond-open", "neutral": "square-open", "third_party": "triangle-up-open"}
-
-READOUT_WORDS = {
-    "cosine": "cosine with emotion vector",
-    "dot": "projection on emotion vector",
-    "centred_dot": "centred projection on emotion vector",
-    "centred_cosine": "centred cosine with emotion vector",
-}
-TEXT_TITLES = {"own": "own answers", "original": "same text", "own_benign": "own benign answer"}
-TEXT_NOTES = {
-    "own": "Own answers: each checkpoint reads what it answered itself.",
-    "original": "Same text: the original's benign answer, forced in every checkpoint and arm.",
-    "own_benign": "Own benign answer: each checkpoint's answer to the benign arm, forced in every arm.",
-}
 NO_IMAGES = "no SVG and PNG of {name}: {lack}. CSV, HTML and JSON are whole."
-
-_ONE_OF = ("model", "evidence", "span", "readout", "aggregation", "baseline", "probes")
-_TEXT_COLUMNS = (
-    "model", "checkpoint", "label", "text_source", "span", "emotion", "readout", "aggregation", "baseline", "arm",
-    "reference", "evidence", "layer_convention", "interval", "test", "note", "probes",
-)  # fmt: skip
-# Pixels: margins, gaps between panels and the width of a letter.
-_LEFT, _RIGHT, _ROW_GAP, _COLUMN_GAP, _LETTER = 104, 24, 68, 48, 7.4
-
-
-# ---- tables ---------------------------------------------------------------------------------------------------------
-
-
-def similarity_table(
-    readings: pd.DataFrame,
-    layers: Sequence[int],
-    emotions: Sequence[str] = PANEL,
-    arms: Sequence[str] = ("benign", "harmful"),
-    readout: str = "cosine",
-    aggregation: str = "mean_of_token_cosines",
-    span: str = "answer",
-) -> pd.DataFrame:
-    """Mean reading of each arm with its interval, in figure order: ARM_MEAN_COLUMNS, then `label`.
-
-    Raises UnknownNameError or LayerError for
-    what the readings do not hold, ConventionError where models, evidence or baselines would be mixed.
-    """
-    rows = _selected(readings, layers, emotions, readout, aggregation, span)
-    _check_known("arm", arms, rows["arm"])
-    table = arm_means(rows[rows["arm"].isin(arms)])
-    return _in_order(table, {"layer": layers, "emotion": emotions, "arm": sorted(arms, key=_place_in(ARM_ORDER))})
-
-
-def gap_table(
-    readings: pd.DataFrame,
-    layers: Sequence[int],
-    emotions: Sequence[str] = PANEL,
-    arm: str = "harmful",
-    references: Sequence[str] = ("benign",),
-    readout: str = "cosine",
-    aggregation: str = "mean_of_token_cosines",
-    span: str = "answer",
-) -> pd.DataFrame:
-    """Paired difference `arm` − each of `references`, in figure order: COMPARISON_COLUMNS, then `label`.
-
-    Raises what `similarity_table` raises, and what `compare` raises.
-    """
-    rows = _selected(readings, layers, emotions, readout, aggregation, span)
-    table = pd.concat([compare(rows, arm, reference) for reference in references], ignore_index=True)
-    return _in_order(table, {"layer": layers, "emotion": emotions, "reference": references})
-
-
-def read_figure_table(path: Path | str) -> pd.DataFrame:
-    """A figure's CSV as the table that it was written from: drawing it again gives the same figure to the byte.
-
-    Raises MissingInputError where there is no file, FileFormatError where it is not a figure's table.
-    """
-    return _plain(store.read_table(path, [*ARM_MEAN_COLUMNS, "label"]))
-
-
-def _selected(
-    readings: pd.DataFrame, layers: Sequence[int], emotions: Sequence[str], readout: str, aggregation: str, span: str
-) -> pd.DataFrame:
-    rows = check_readings(readings)
-    for column, name in (("readout", readout), ("aggregation", aggregation), ("span", span)):
-        _check_known(column, [name], rows[column])
-    rows = rows[(rows["readout"] == readout) & (rows["aggregation"] == aggregation) & (rows["span"] == span)]
-    if rows.empty:
-        raise DataError(f"no reading has readout {readout!r}, aggregation {aggregation!r} and span {span!r} at once.")
-    _check_known("emotion", emotions, rows["emotion"])
-    _check_layers(layers, rows["layer"])
-    return rows[rows["layer"].isin(layers) & rows["emotion"].isin(emotions)]
-
-
-def _check_known(kind: str, chosen: Iterable[str], known: pd.Series) -> None:
-    for name in chosen:
-        if name not in set(known):
-            raise UnknownNameError(kind, name, sorted(known.unique()))
-
-
-def _check_layers(layers: Sequence[int], known: pd.Series) -> None:
-    absent = [layer for layer in layers if layer not in set(known)]
-    if absent:
-        held = ", ".join(str(layer) for layer in sorted(known.unique()))
-        raise LayerError(
-            f"the readings hold no layer {absent[0]}; they hold {held}. Read that layer, or choose of these."
-        )
-
-
-def _check_one(table: pd.DataFrame) -> None:
-    """One figure, one model, one kind of evidence, one readout."""
-    for column in _ONE_OF:
-        kinds = sorted(str(kind) for kind in table[column].unique())
-        if len(kinds) > 1:
-            shown = ", ".join(kinds)
-            raise ConventionError(f"one figure cannot hold readings of different {column}: {shown}. Draw one for each.")
-
-
-def _in_order(table: pd.DataFrame, orders: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """Rows in the order of drawing: panels, then emotions, checkpoints, runs, and arms or references."""
-    _check_one(table)
-    checkpoints = sorted(table["checkpoint"].unique(), key=_checkpoint_place)
-    orders = {"text_source": list(TEXT_TITLES), "checkpoint": checkpoints, **orders}
-    places = table.assign(**{column: table[column].map(_place_in(order)) for column, order in orders.items()})
-    within = "reference" if "reference" in orders else "arm"
-    places = places.sort_values(["layer", "text_source", "emotion", "checkpoint", "seed", within], kind="stable")
-    return _plain(_labelled(table.loc[places.index]).reset_index(drop=True))
-
-
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Text without gaps and numbers at the 9 digits of a CSV, so that a table draws alike from memory and from file."""
-    text = [column for column in _TEXT_COLUMNS if column in table]
-    return nine_digits(table.assign(**{column: table[column].astype(object).fillna("").astype(str) for column in text}))
-
-
-def _place_in(order: Iterable[Any]) -> Callable[[Any], int]:
-    places = {name: place for place, name in enumerate(order)}
-    return lambda name: places.get(name, len(places))
-
-
-def _variant(checkpoint: object) -> str:
-    """The variant of a checkpoint's name variant[@stage]."""
-    return str(checkpoint).partition("@")[0]
-
-
-def _checkpoint_place(checkpoint: object) -> tuple[int, str]:
-    return _place_in(HUES)(_variant(checkpoint)), str(checkpoint)
-
-
-def _labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """A `label` for each line of bars: the checkpoint, and its training run where there are several."""
-    runs = table.groupby("checkpoint")["seed"].transform(lambda seeds: seeds.nunique(dropna=False))
-    names = table["checkpoint"].astype(str)
-    return table.assign(label=names.where(runs == 1, names + ", seed " + table["seed"].astype(str)))
-
-
-# ---- figures --------------------------------------------------------------------------------------------------------
 
 
 def similarity_bars(table: pd.DataFrame) -> "Figure":
@@ -218,61 +54,78 @@ def similarity_bars(table: pd.DataFrame) -> "Figure":
     Within an emotion the checkpoints stand side by side, and within a checkpoint its arms. Takes a similarity_table,
     from memory or from its CSV. Raises ConventionError where evidence, models or readouts are mixed.
     """
-    emotions, labels, arms = (_distinct(table, column) for column in ("emotion", "label", "arm"))
-    n_bars = len(emotions) * len(labels) * len(arms)
-    panel = min(max(9 * n_bars, 520), 1000), 280
-    figure = _panels(table, "Similarity of answers to emotion vectors", ("arm", arms), panel, 30)
+    emotions, labels, arms = (distinct(table, column) for column in ("emotion", "label", "arm"))
+    hues, panel = label_hues(table), (min(max(9 * len(emotions) * len(labels) * len(arms), 520), 1000), 280)
+    legends = Legend("checkpoint", labels), Legend("arm", arms)
+    figure = _layer_panels(table, "Similarity of answers to emotion vectors", panel, legends, 30)
     width, places = _bar_places(len(labels), len(arms))
     for row, col, part in _parts(table):
         for label, arm, bars in _groups(part, "label", "arm"):
             shift = places[labels.index(label), arms.index(arm)]
             x = [emotions.index(emotion) + shift for emotion in bars["emotion"]]
-            trace = {"type": "bar", "x": x, "y": bars["mean"].tolist(), "width": width, "error_y": _error(bars, INK)}
-            figure.add_trace(trace | _named(bars) | {"marker": _fill(arm, _hues(table)[label])}, row=row, col=col)
-    _add_legend_entries(figure, "bar", _hues(table), {arm: _fill(arm, GREY) for arm in arms})
+            trace = {
+                "type": "bar",
+                "x": x,
+                "y": bars["mean"].tolist(),
+                "width": width,
+                "error_y": error_bars(bars, INK),
+            }
+            figure.add_trace(trace | _named(bars) | {"marker": _fill(arm, hues[label])}, row=row, col=col)
+    add_legend_entries(figure, {label: {"type": "bar", "marker": {"color": hue}} for label, hue in hues.items()})
+    add_legend_entries(figure, {arm: {"type": "bar", "marker": _fill(arm, GREY)} for arm in arms}, legend=1)
     _name_positions(figure.update_xaxes, emotions)
     figure.update_xaxes(range=[-0.5, len(emotions) - 0.5], ticks="")
     figure.update_yaxes(gridcolor=GRID, zeroline=True, zerolinecolor=INK, zerolinewidth=1)
-    figure.update_yaxes(title_text=_axis_words(table), col=1)
+    figure.update_yaxes(title_text=axis_words(table), col=1)
     return figure.update_layout(barmode="overlay")
 
 
 def gap_forest(table: pd.DataFrame) -> "Figure":
     """Points with intervals of the paired difference: rows are layers, columns text sources, emotions down the side.
 
-    Takes a gap_table, from memory or from its CSV. Raises ConventionError where evidence, models or readouts are mixed.
+    Takes a gap_table, from memory or from its CSV. Raises ConventionError where evidence, models or readouts are mixed,
+    DataError where a gap would stand without its control.
     """
-    emotions, labels, references = (_distinct(table, column) for column in ("emotion", "label", "reference"))
-    lines = len(labels) * len(references) + 1
-    contrasts = {reference: f"{table['arm'].iloc[0]} − {reference}" for reference in references}
-    title = "Paired difference between two arms, within each checkpoint"
-    panel = 520, 14 * lines * len(emotions)
-    figure = _panels(table, title, ("difference", list(contrasts.values())), panel, 76)
+    check_controlled(table)
+    emotions, labels, references = (distinct(table, column) for column in ("emotion", "label", "reference"))
+    hues, lines = label_hues(table), len(labels) * len(references) + 1
+    contrasts = {reference: contrast_words(table["arm"].iloc[0], reference) for reference in references}
+    legends = Legend("checkpoint", labels), Legend("difference", list(contrasts.values()))
+    title, panel = "Paired difference between two arms, within each checkpoint", (520, 14 * lines * len(emotions))
+    figure = _layer_panels(table, title, panel, legends, 76, [CONTROL_NOTE])
     for row, col, part in _parts(table):
         for label, reference, points in _groups(part, "label", "reference"):
             line = labels.index(label) * len(references) + references.index(reference) + 1
             y = [emotions.index(emotion) - 0.5 + line / lines for emotion in points["emotion"]]
-            hue = _hues(table)[label]
             trace = {"type": "scatter", "mode": "markers", "x": points["mean"].tolist(), "y": y}
-            trace |= {"error_x": _error(points, hue), "marker": _marker(reference, hue)}
+            trace |= {"error_x": error_bars(points, hues[label]), "marker": reference_marker(reference, hues[label])}
             figure.add_trace(trace | _named(points), row=row, col=col)
-    markers = {contrasts[reference]: _marker(reference, GREY) for reference in references}
-    _add_legend_entries(figure, "scatter", _hues(table), markers)
+    _add_forest_legends(figure, hues, contrasts)
     _name_positions(figure.update_yaxes, emotions)
     figure.update_yaxes(range=[len(emotions) - 0.5, -0.5], ticks="")
     figure.update_xaxes(gridcolor=GRID, zeroline=True, zerolinecolor=INK, zerolinewidth=1.5, title_standoff=8)
-    _share_x(figure, len(_distinct(table, "layer")), f"difference in {_axis_words(table)}")
-    return figure
+    share_x(figure, len(distinct(table, "layer")))
+    return figure.update_xaxes(title_text=f"difference in {axis_words(table)}", row=len(distinct(table, "layer")))
 
 
-def _distinct(table: pd.DataFrame, column: str) -> list[Any]:
-    """Values of a column in the order of the table."""
-    return list(dict.fromkeys(table[column].tolist()))
+def _layer_panels(
+    table: pd.DataFrame,
+    title: str,
+    panel: tuple[int, int],
+    legends: Sequence[Legend],
+    axis_height: int,
+    notes: Sequence[str] = (),
+) -> "Figure":
+    """Empty panels: a row a layer, a column a text source."""
+    check_one(table, ONE_OF)
+    names = [safe(TEXT_TITLES.get(source, source)) for source in distinct(table, "text_source")]
+    titles = [[f"layer {layer} · {name}" for name in names] for layer in distinct(table, "layer")]
+    return empty_panels(table, title, titles, panel, legends, axis_height, notes)
 
 
 def _parts(table: pd.DataFrame) -> Iterator[tuple[int, int, pd.DataFrame]]:
     """Row and column of each panel, from 1, and what stands in it."""
-    layers, sources = _distinct(table, "layer"), _distinct(table, "text_source")
+    layers, sources = distinct(table, "layer"), distinct(table, "text_source")
     for (layer, source), part in table.groupby(["layer", "text_source"], sort=False):
         yield layers.index(layer) + 1, sources.index(source) + 1, part
 
@@ -283,16 +136,10 @@ def _groups(rows: pd.DataFrame, first: str, second: str) -> Iterator[tuple[str, 
         yield one, other, part
 
 
-def _hues(table: pd.DataFrame) -> dict[str, str]:
-    """Label → colour, in the order of the table. A stage has its variant's colour where it is the only one of it."""
-    checkpoints = _distinct(table, "checkpoint")
-    alone = Counter(map(_variant, checkpoints))
-    fixed = {
-        c: HUES[_variant(c)] for c in checkpoints if c in HUES or (_variant(c) in HUES and alone[_variant(c)] == 1)
-    }
-    others = [checkpoint for checkpoint in checkpoints if checkpoint not in fixed]
-    hues = fixed | {checkpoint: MORE_HUES[place % len(MORE_HUES)] for place, checkpoint in enumerate(others)}
-    return {label: hues[checkpoint] for label, checkpoint in zip(table["label"], table["checkpoint"], strict=True)}
+def _named(rows: pd.DataFrame) -> dict[str, Any]:
+    """What a trace says on hover, and the legend entry that switches it on and off."""
+    texts = [hover(row) for row in rows.to_dict("records")]
+    return {"legendgroup": safe(rows["label"].iloc[0]), "showlegend": False, "hovertext": texts, "hoverinfo": "text"}
 
 
 def _bar_places(n_labels: int, n_arms: int) -> tuple[float, dict[tuple[int, int], float]]:
@@ -315,151 +162,21 @@ def _tint(hue: str) -> str:
     return "#" + "".join(f"{round(255 - 0.3 * (255 - channel)):02X}" for channel in channels)
 
 
-def _marker(reference: str, hue: str) -> dict[str, Any]:
-    return {"symbol": MARKERS.get(reference, "cross"), "size": 8, "color": hue, "line": {"width": 1.5, "color": hue}}
-
-
-def _named(rows: pd.DataFrame) -> dict[str, Any]:
-    """What a trace says on hover, and the legend entry that switches it on and off."""
-    hover = [_hover(row) for row in rows.to_dict("records")]
-    return {"legendgroup": safe(rows["label"].iloc[0]), "showlegend": False, "hovertext": hover, "hoverinfo": "text"}
-
-
-def _error(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
-    above, below = (rows["high"] - rows["mean"]).tolist(), (rows["mean"] - rows["low"]).tolist()
-    look = {"symmetric": False, "color": colour, "thickness": 1.2, "width": 2}
-    return {"type": "data", "array": above, "arrayminus": below, **look}
-
-
-def _hover(row: Mapping[Any, Any]) -> str:
-    """Everything that a row says, a fact a line."""
-    interval = "no interval" if pd.isna(row["low"]) else f"[{row['low']:.4g}, {row['high']:.4g}]"
-    arms = f"{row['arm']} − {row['reference']}" if "reference" in row else row["arm"]
-    facts = [
-        f"{row['label']} · {row['emotion']} · {arms}",
-        f"{row['mean']:.4g} {interval}, {row['interval']}",
-        f"{row['n_questions']} questions, {row['n_missing']} missing",
-        "" if pd.isna(row.get("p")) else f"p = {row['p']:.3g} ({row['test']})",
-        f"{TEXT_TITLES.get(row['text_source'], row['text_source'])}, span {row['span']}, layer {row['layer']}",
-        f"{row['readout']}, {row['aggregation']}, baseline {row['baseline'] or 'none'}, evidence {row['evidence']}",
-        row["note"],
-    ]
-    return "<br>".join(safe(fact) for fact in facts if fact)
-
-
-def _axis_words(table: pd.DataFrame) -> str:
-    """Readout, aggregation and, for the embedded model, the unit; two lines."""
-    readout, aggregation = table["readout"].iloc[0], table["aggregation"].iloc[0].replace("_", " ")
-    units = ", toy units" if is_toy(table) else ""
-    return f"{safe(READOUT_WORDS.get(readout, readout))}<br>({safe(aggregation)}){units}"
-
-
-def _add_legend_entries(figure: "Figure", kind: str, hues: Mapping[str, str], looks: Mapping[str, Mapping]) -> None:
-    """Empty traces: one a checkpoint in the first legend, which switches its traces, and one an arm in the second."""
-    empty = {"type": kind, "x": [None], "y": [None]} | ({"mode": "markers"} if kind == "scatter" else {})
-    for label, hue in hues.items():
-        marker = {"color": hue, "symbol": "square", "size": 11} if kind == "scatter" else {"color": hue}
-        figure.add_trace(empty | {"name": safe(label), "legendgroup": safe(label), "marker": marker})
-    for name, look in looks.items():
-        figure.add_trace(empty | {"name": safe(name), "legend": "legend2", "marker": look})
+def _add_forest_legends(figure: "Figure", hues: Mapping[str, str], contrasts: Mapping[str, str]) -> None:
+    """Checkpoints as squares of their colour, differences as grey markers."""
+    points = {"type": "scatter", "mode": "markers"}
+    squares = {
+        label: points | {"marker": {"color": hue, "symbol": "square", "size": 11}} for label, hue in hues.items()
+    }
+    markers = {words: points | {"marker": reference_marker(reference, GREY)} for reference, words in contrasts.items()}
+    add_legend_entries(figure, squares)
+    add_legend_entries(figure, markers, legend=1)
 
 
 def _name_positions(update_axes: Callable[..., Any], emotions: Sequence[str]) -> None:
     """Emotions as the labels of positions 0, 1, …, with a line between neighbours."""
     update_axes(tickvals=list(range(len(emotions))), ticktext=[safe(emotion) for emotion in emotions])
     update_axes(showgrid=False, zeroline=False, minor={"tick0": -0.5, "dtick": 1, "showgrid": True, "gridcolor": GRID})
-
-
-def _share_x(figure: "Figure", n_rows: int, title: str) -> None:
-    """One scale for the panels of a row, and a title under the last row."""
-    for row in range(1, n_rows + 1):
-        first = next(figure.select_xaxes(row=row, col=1)).plotly_name.removeprefix("xaxis")
-        figure.update_xaxes(matches=f"x{first}", row=row)
-    figure.update_xaxes(title_text=title, row=n_rows)
-
-
-# ---- the page around the panels -------------------------------------------------------------------------------------
-
-
-def _panels(
-    table: pd.DataFrame, title: str, looks: tuple[str, Sequence[str]], panel: tuple[int, int], axis_height: int
-) -> "Figure":
-    """Empty panels of the given width and height in pixels, with their titles and all that stands around them.
-
-    `looks` are title and names of the second legend; `axis_height` is the room for what stands under the last x axis.
-    """
-    from plotly.subplots import make_subplots
-
-    _check_one(table)
-    layers, sources = _distinct(table, "layer"), _distinct(table, "text_source")
-    width = max(panel[0], 1000 // len(sources))  # one column alone is wide enough for the title
-    inner_width = width * len(sources) + _COLUMN_GAP * (len(sources) - 1)
-    inner_height = panel[1] * len(layers) + _ROW_GAP * (len(layers) - 1)
-    titles = [f"layer {layer} · {safe(TEXT_TITLES.get(source, source))}" for layer in layers for source in sources]
-    figure = make_subplots(
-        rows=len(layers), cols=len(sources), subplot_titles=titles, shared_yaxes=True,
-        horizontal_spacing=_COLUMN_GAP / inner_width, vertical_spacing=_ROW_GAP / inner_height,
-    )  # fmt: skip
-    figure.update_annotations(font={"size": 15, "color": INK}, yshift=3)
-    figure.update_xaxes(showline=True, linecolor=INK, ticks="outside", ticklen=4, title_font_size=14)
-    figure.update_yaxes(showline=True, linecolor=INK, ticks="outside", ticklen=4, title_font_size=14)
-    if is_toy(table):
-        add_watermarks(figure, len(titles), width)
-    caption = textwrap.wrap(_caption(table), int(inner_width / 6.5))
-    add_caption(figure, caption, axis_height + 16, _LEFT)
-    _set_page(figure, table, looks, (inner_width, inner_height), axis_height + 28 + LINE * len(caption))
-    return figure.update_layout(title_text=safe(f"{title} · {table['model'].iloc[0]}"))
-
-
-def _set_page(
-    figure: "Figure", table: pd.DataFrame, looks: tuple[str, Sequence[str]], inner: tuple[int, int], bottom: int
-) -> None:
-    """Sizes and type, and two legends under each other between the title and the panels."""
-    labels = _distinct(table, "label")
-    second = 56 + LINE * _legend_lines(labels, inner[0]) + 6
-    top = second + LINE * _legend_lines(looks[1], inner[0]) + 46
-    height = top + inner[1] + bottom
-    figure.update_layout(
-        width=_LEFT + inner[0] + _RIGHT, height=height, margin={"l": _LEFT, "r": _RIGHT, "t": top, "b": bottom},
-        template=None, paper_bgcolor="white", plot_bgcolor="white", font={"family": FONT, "size": 14, "color": INK},
-        title={"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16}},
-        title_font={"size": 20}, hoverlabel={"align": "left", "font": {"family": FONT, "size": 13}},
-        legend=_legend("checkpoint", 1 - 56 / height), legend2=_legend(looks[0], 1 - second / height),
-    )  # fmt: skip
-    figure.update_layout(legend2={"itemclick": False, "itemdoubleclick": False})
-
-
-def _legend(title: str, y: float) -> dict[str, Any]:
-    place = {"orientation": "h", "x": 0, "xanchor": "left", "y": y, "yref": "container", "yanchor": "top"}
-    words = {"text": f"<b>{title}</b>  ", "side": "left", "font": {"size": 14}}
-    return place | {"title": words, "itemsizing": "constant"}
-
-
-def _legend_lines(names: Sequence[str], width: int) -> int:
-    """Lines that a horizontal legend takes: one where all fits, else plotly sets columns as wide as the widest entry."""
-    entries = [len(name) * _LETTER + 45 for name in names]
-    room = width - 95
-    return 1 if sum(entries) <= room else math.ceil(len(names) / max(1, int(room / max(entries))))
-
-
-def _caption(table: pd.DataFrame) -> str:
-    """How the numbers came about, in sentences."""
-    counts = sorted(set(table["n_questions"]))
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} where answers are missing"
-    facts = [
-        f"Model {_one(table, 'model')}. Means over questions ({n}), with {_one(table, 'interval')}.",
-        "No interval where fewer than 10 questions are left." if (table["note"] != "").any() else "",
-        f"Probes: {_one(table, 'probes')}. Span: {_one(table, 'span')}.",
-        f"Baseline: {_one(table, 'baseline') or 'none'}. {_one(table, 'layer_convention').capitalize()}.",
-        *[TEXT_NOTES[source] for source in _distinct(table, "text_source") if source in TEXT_NOTES],
-        "Panels of a row share their scale.",
-        TOY_NOTE if is_toy(table) else "",
-    ]  # fmt: skip
-    return " ".join(fact for fact in facts if fact)
-
-
-def _one(table: pd.DataFrame, column: str) -> str:
-    return str(table[column].iloc[0])
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

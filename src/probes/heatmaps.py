@@ -18,7 +18,7 @@ import pandas as pd
 
 from probes import store
 from probes.directions import EmotionProbes
-from probes.errors import ConventionError, LayerError
+from probes.errors import LayerError
 from probes.page import (
     EMOTION_HUES,
     EMOTION_MARKERS,
@@ -30,6 +30,8 @@ from probes.page import (
     TOY_NOTE,
     add_caption,
     add_watermarks,
+    check_one,
+    distinct,
     is_toy,
     nine_digits,
     safe,
@@ -90,9 +92,7 @@ def cosine_table(probes: EmotionProbes, layers: Sequence[int]) -> pd.DataFrame:
     Emotions stand in the order of average linkage over the mean matrix of these layers, so that alike ones are neighbours
     and every panel has the same order. Raises LayerError for a layer without probes.
     """
-    lacking = [layer for layer in layers if layer not in probes.layers]
-    if lacking:
-        raise LayerError(f"no probes at layers {lacking}; fitted are {list(probes.layers)}.")
+    probes.check_layers(layers)
     vectors = probes.directions_.sel(layer=list(layers)).transpose("layer", "emotion", "feature").values
     cosines = np.clip(vectors @ vectors.swapaxes(1, 2), -1, 1)
     order = _neighbours(cosines.mean(axis=0))
@@ -154,16 +154,16 @@ def scenario_heatmap(table: pd.DataFrame) -> "Figure":
     A dot marks the largest probe of each row: black on the diagonal, where the probe is right, white elsewhere. Each panel
     has its own scale, since projections grow with depth. Raises ConventionError where models, stimuli or spans are mixed.
     """
-    _check_one(table, (*_ONE_OF, "stimuli", "span", "readout"))
-    baselines, layers = _distinct(table, "baseline"), _distinct(table, "layer")
+    check_one(table, (*_ONE_OF, "stimuli", "span", "readout"))
+    baselines, layers = distinct(table, "baseline"), distinct(table, "layer")
     panels = [(baseline, layer) for baseline in baselines for layer in layers]
     parts = [table[(table["baseline"] == baseline) & (table["layer"] == layer)] for baseline, layer in panels]
     titles = [_scenario_title(part) for part in parts]
-    side = _side(len(_distinct(table, "stimulus_emotion")))
+    side = _side(len(distinct(table, "stimulus_emotion")))
     figure = _grid(table, f"{_stimuli_words(table)} × probes", titles, (len(baselines), len(layers)), (side, side))
     for place, part in enumerate(parts):
         values = part.pivot(index="stimulus_emotion", columns="probe_emotion", values="value")
-        names = _distinct(part, "stimulus_emotion")
+        names = distinct(part, "stimulus_emotion")
         _add_map(
             figure,
             place,
@@ -180,15 +180,15 @@ def scenario_heatmap(table: pd.DataFrame) -> "Figure":
 
 def cosine_heatmap(table: pd.DataFrame) -> "Figure":
     """Cosine of every two probes, a panel a layer, from −1 to 1. Takes a cosine_table, from memory or from its CSV."""
-    _check_one(table, _ONE_OF)
-    layers = _distinct(table, "layer")
-    side = _side(len(_distinct(table, "emotion")))
+    check_one(table, _ONE_OF)
+    layers = distinct(table, "layer")
+    side = _side(len(distinct(table, "emotion")))
     figure = _grid(
         table, "Cosine of the probes", [f"layer {layer}" for layer in layers], (1, len(layers)), (side, side)
     )
     for place, layer in enumerate(layers):
         part = table[table["layer"] == layer]
-        names = _distinct(part, "emotion")
+        names = distinct(part, "emotion")
         _add_map(
             figure,
             place,
@@ -208,19 +208,19 @@ def intensity_lines(table: pd.DataFrame) -> "Figure":
     Emotions with a foretold sign have their colour and stand in the panel's title with sign and ρ; the others are grey.
     Raises ConventionError for more than one layer.
     """
-    _check_one(table, (*_ONE_OF, "layer", "readout"))
-    names = _distinct(table, "template")
+    check_one(table, (*_ONE_OF, "layer", "readout"))
+    names = distinct(table, "template")
     columns = min(3, len(names))
     parts = [table[table["template"] == name] for name in names]
     rows = -(-len(names) // columns)
     title = f"A number that makes a case milder or graver · layer {table['layer'].iloc[0]}"
     figure = _grid(table, title, [_dose_title(part) for part in parts], (rows, columns), (300, 210), gaps=(80, 112))
     for place, part in enumerate(parts):
-        for emotion in sorted(_distinct(part, "emotion"), key=lambda name: _foretold(part, name)):
+        for emotion in sorted(distinct(part, "emotion"), key=lambda name: _foretold(part, name)):
             figure.add_trace(_line(part[part["emotion"] == emotion]), row=place // columns + 1, col=place % columns + 1)
         axis = {
             "tickvals": list(range(part["place"].max() + 1)),
-            "ticktext": [str(n) for n in _distinct(part, "number")],
+            "ticktext": [str(n) for n in distinct(part, "number")],
         }
         figure.update_xaxes(axis, row=place // columns + 1, col=place % columns + 1)
     figure.update_xaxes(zeroline=False, showgrid=False)
@@ -262,7 +262,7 @@ def _scenario_caption(table: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> str
 
 def _unfounded(table: pd.DataFrame) -> str:
     """A warning where the probes have learned nothing that carries over to other stories; else empty."""
-    layers = _distinct(table[table["unseen_low"] <= table["unseen_chance"]], "layer")
+    layers = distinct(table[table["unseen_low"] <= table["unseen_chance"]], "layer")
     return UNFOUNDED.format(layers=f"Layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}") if layers else ""
 
 
@@ -281,7 +281,7 @@ def _foretold(part: pd.DataFrame, emotion: str) -> bool:
 
 def _add_emotion_legend(figure: "Figure", table: pd.DataFrame) -> None:
     """Colour and marker of the emotions with a foretold sign, under the title."""
-    for emotion in _distinct(table[table["expected"] != 0], "emotion"):
+    for emotion in distinct(table[table["expected"] != 0], "emotion"):
         hue, symbol = EMOTION_HUES.get(emotion, INK), EMOTION_MARKERS.get(emotion, "circle")
         look = {"line": {"color": hue, "width": 2.5}, "marker": {"symbol": symbol, "size": 8, "color": hue}}
         figure.add_trace(
@@ -404,16 +404,3 @@ def _origin(table: pd.DataFrame) -> str:
 
 def _units(table: pd.DataFrame) -> str:
     return ", toy units" if is_toy(table) else ""
-
-
-def _distinct(table: pd.DataFrame, column: str) -> list[Any]:
-    return list(dict.fromkeys(table[column].tolist()))
-
-
-def _check_one(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    for column in columns:
-        kinds = sorted(map(str, table[column].unique()))
-        if len(kinds) > 1:
-            raise ConventionError(
-                f"one figure cannot hold readings of different {column}: {', '.join(kinds)}. Draw one for each."
-            )

@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 from probes import store
+from probes.conventions import check_about, check_activations
 from probes.errors import ConventionError, DataError, FileFormatError, LayerError
 
 SCHEMA = 1
@@ -32,11 +33,13 @@ FLOAT32, FLOAT64, INT64 = 4, 8, 8
 def topic_folds(topics: Iterable[str], count: int = 2, seed: int = 0) -> dict[str, int]:
     """A fold, 0 … count − 1, for each topic: as even as can be, and the same for every shard that is given all topics.
 
-    Raises DataError for fewer than two folds, or fewer topics than folds.
+    Raises DataError for fewer than two folds, fewer topics than folds, or a seed under 0.
     """
     names = sorted(set(topics))
-    if not 2 <= count <= len(names):
-        raise DataError(f"{count} folds of {len(names)} topics; need two folds or more, and a topic for each.")
+    if not 2 <= count <= len(names) or seed < 0:
+        raise DataError(
+            f"{count} folds of {len(names)} topics, seed {seed}; need two folds or more, a topic for each and a seed from 0 on."
+        )
     order = np.random.default_rng(seed).permutation(len(names))
     return {names[place]: i % count for i, place in enumerate(order)}
 
@@ -44,9 +47,9 @@ def topic_folds(topics: Iterable[str], count: int = 2, seed: int = 0) -> dict[st
 def check_folds(folds: Mapping[str, int], topics: Iterable[str]) -> None:
     """Raise DataError for a topic without a fold, or a fold that is no number from 0 on."""
     lacking = sorted(set(topics) - set(folds))
-    if lacking or not folds or min(folds.values()) < 0:
+    if lacking or not folds or not all(type(fold) is int and fold >= 0 for fold in folds.values()):
         raise DataError(
-            f"topics without a fold: {', '.join(lacking[:5]) or 'none'}; folds given: {sorted(set(folds.values()))}. "
+            f"topics without a fold: {', '.join(lacking[:5]) or 'none'}; folds given: {sorted(set(folds.values()), key=str)}. "
             "Make them with topic_folds(all topics, count)."
         )
 
@@ -195,13 +198,14 @@ def load_moments(path: Path | str) -> Moments:
             f"{path} holds {card.get('kind')!r}, schema {card.get('schema')!r}; moments of schema {SCHEMA} are needed."
         )
     try:
+        check_about(card["about"])
         _check_shapes(arrays, card)
         scatter = {half: arrays[f"scatter_{half}"] for half in card["halves"]}
         emotions, layers = tuple(card["emotions"]), tuple(card["layers"])
         first = (arrays["counts"], arrays["centre"], arrays["offsets"])
         return Moments(emotions, layers, card["folds"], *first, scatter, card["about"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{path} does not fit its own card: {error}. Capture again.") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} does not fit its own card: {str(error).rstrip('.')}. Capture again.") from error
 
 
 def _check_shapes(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> None:
@@ -215,6 +219,9 @@ def _check_shapes(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> None:
     found = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
     if found != expected:
         raise ValueError(f"arrays {found}, card {expected}")
+    unsound = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if unsound or arrays["counts"].min(initial=0) < 0 or len(set(card["layers"])) < layers:
+        raise ValueError(f"not finite: {unsound or 'none'}, least count {arrays['counts'].min()}, layers {card['layers']}")
 
 
 # ---- making and adding up --------------------------------------------------------------------------------------------
@@ -234,8 +241,9 @@ def empty_moments(
 def moments_of(activations: xr.Dataset, folds: Mapping[str, int], second_moment: bool = True) -> Moments:
     """Moments of vectors that are already there: `mean` (sample, layer, feature) with emotion and topic.
 
-    Raises DataError for values not finite, or a topic without a fold.
+    Raises what check_activations raises; DataError for values not finite, or a topic without a fold.
     """
+    check_activations(activations, "emotion", "topic")
     values, topics = activations["mean"].values, activations["topic"].values
     check_folds(folds, topics.tolist())
     if not np.isfinite(values).all():

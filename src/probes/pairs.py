@@ -81,7 +81,7 @@ def _pair(row: dict[str, Any]) -> Pair:
 
 
 def check_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    """The pairs, if every name is its own and every arm has a sentence. Raises DataError."""
+    """The pairs, if every name is its own, and there are keywords and every arm has a sentence. Raises DataError."""
     names = [pair.pair for pair in pairs]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or not pairs:
@@ -89,12 +89,15 @@ def check_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
             f"{len(pairs)} pairs; names that occur twice: {', '.join(repeated) or 'none'}. Each needs its own."
         )
     for pair in pairs:
-        lacking = [arm for arm in ARMS[1:] if not getattr(pair, arm)]
-        if lacking or not pair.question.strip():
-            raise DataError(
-                f"pair {pair.pair!r} lacks {', '.join(lacking) or 'a question'}; see data/pairs.jsonl for the form."
-            )
+        lacking = [name for name in ("pair", "question") if not getattr(pair, name).strip()]
+        lacking += [name for name in LISTS if not all(map(_wordy, getattr(pair, name) or ("",)))]
+        if lacking:
+            raise DataError(f"pair {pair.pair!r} lacks {', '.join(lacking)}; see data/pairs.jsonl for the form.")
     return tuple(pairs)
+
+
+def _wordy(text: str) -> bool:
+    return bool(_words(text).strip())
 
 
 def prompts(
@@ -102,13 +105,17 @@ def prompts(
 ) -> list[Prompt]:
     """Every pair in every arm, with at most `controls` second sentences an arm.
 
-    Raises UnknownNameError for an arm that does not exist, DataError for fewer than one second sentence.
+    Raises UnknownNameError for an arm that does not exist, DataError for fewer than one second sentence, for no pair or
+    arm, or one arm twice.
     """
     if controls < 1:
         raise DataError(f"controls is {controls}; at least one second sentence an arm is needed.")
     for arm in arms:
         if arm not in ARMS:
             raise UnknownNameError("arm", arm, ARMS)
+    pairs = tuple(pairs)
+    if not pairs or not arms or len(set(arms)) < len(arms):
+        raise DataError(f"nothing to ask, or twice: {len(pairs)} pairs, arms {', '.join(arms) or 'none'}. Give each once.")
     return [Prompt(pair, arm, k) for pair in pairs for arm in arms for k in range(_sentences(pair, arm, controls))]
 
 

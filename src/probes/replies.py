@@ -5,16 +5,17 @@ text is the original's answer to the benign question, put word for word behind e
 only the context and the checkpoint differ.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from probes import store
-from probes.errors import DataError
-from probes.pairs import Pair, Prompt, answers_rightly, prompts
+from probes.errors import ConventionError, DataError
+from probes.pairs import ARMS, Pair, Prompt, answers_rightly, prompts
 from probes.prompts import user_turn
 from probes.refusals import is_refusal
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 REASONS = {"truncated": "truncated", "stray_tag": "no_answer", "empty": "no_answer"}
 """Split status → reason in the column `missing`."""
+
+
+Span = Literal["answer", "last_prompt"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Reply:
     """Training seed of the checkpoint."""
     text_source: str
     """`own`, or `original`: the original's benign answer forced."""
+    turn: str
+    """`answer`, or `follow_up`: what is said to the question that comes after it (probes.follow_ups)."""
     text: str
     thinking: str
     stop_reason: str
@@ -78,6 +84,11 @@ class Replies(Sequence[Reply]):
         who = ", ".join(sorted({f"{reply.model}/{reply.checkpoint}" for reply in self.replies}))
         return f"Replies({len(self)} by {who}; refused {sum(reply.missing == 'refused' for reply in self.replies)})"
 
+    def _repr_html_(self) -> str:
+        from probes.cards import replies_card
+
+        return replies_card(self)
+
     def summary(self) -> pd.DataFrame:
         """One row a checkpoint, text source and arm: n, share refused, share right of all, share without an answer."""
         rows = pd.DataFrame([asdict(reply) for reply in self.replies])
@@ -86,38 +97,73 @@ class Replies(Sequence[Reply]):
         shares = groups[["refused", "right", "no_answer"]].mean()
         return shares.assign(n=groups.size()).reset_index()
 
-    def passages(self) -> "tuple[list[Passage], list[int], pd.DataFrame]":
-        """The answers as passages to capture, the positions of the replies that have one, and the labels of all replies."""
+    def passages(self, span: Span = "answer") -> "tuple[list[Passage], list[int], pd.DataFrame]":
+        """The replies as passages to capture, the positions of those that have the span, and the labels of all replies.
+
+        Args:
+            span: the whole answer, or the last token of the prompt, where nothing is written yet.
+        """
         from probes.lm.capture import Passage
 
-        kept = [i for i, reply in enumerate(self.replies) if reply.answer_stop > reply.answer_start]
+        spans = [_span(reply, span) for reply in self.replies]
+        kept = [i for i, positions in enumerate(spans) if positions]
         if not kept:
             raise DataError(f"none of {len(self)} replies has an answer to read.")
         columns = ("sample", "pair", "domain", "arm", "control", "checkpoint", "seed", "text_source", "missing")
         labels = pd.DataFrame([{name: getattr(reply, name) for name in columns} for reply in self.replies])
-        spans = [range(reply.answer_start, reply.answer_stop) for reply in self.replies]
-        answered = [(self.replies[i], spans[i]) for i in kept]
-        passages = [Passage(reply.prompt_ids + reply.token_ids, span, reply.sample) for reply, span in answered]
-        return (
-            passages,
-            kept,
-            labels.assign(question=labels["pair"], span="answer", n_tokens=[len(span) for span in spans]),
-        )
+        passages = [
+            Passage((self.replies[i].prompt_ids + self.replies[i].token_ids)[: spans[i].stop], spans[i], self.replies[i].sample)
+            for i in kept
+        ]  # fmt: skip
+        names = [span if reply.turn == "answer" else f"{reply.turn}_{span}" for reply in self.replies]
+        return passages, kept, labels.assign(question=labels["pair"], span=names, n_tokens=list(map(len, spans)))
 
     def save(self, path: Path | str) -> Path:
         """JSONL, mode 0600: answers of helpful-only checkpoints are sensitive."""
         return store.write_jsonl(path, (asdict(reply) for reply in self.replies), private=True)
 
 
+def _span(reply: Reply, span: Span) -> range:
+    """Positions in prompt_ids + token_ids."""
+    if span == "last_prompt":
+        return range(len(reply.prompt_ids) - 1, len(reply.prompt_ids))
+    return range(reply.answer_start, reply.answer_stop)
+
+
 def load_replies(path: Path | str) -> Replies:
-    """Read what Replies.save wrote."""
-    rows = store.read_jsonl(path, Reply.__dataclass_fields__)
-    return Replies([_from_row(row) for row in rows])
+    """Read what Replies.save wrote.
+
+    Raises FileFormatError for a broken line, DataError for no reply, a sample that occurs twice, an unknown arm or reason,
+    or spans that do not lie in the tokens.
+    """
+    kinds = {one.name: one.type if isinstance(one.type, type) else list for one in fields(Reply)}
+    replies = [_from_row(row) for row in store.read_jsonl(path, kinds)]
+    repeated = [sample for sample, count in Counter((reply.sample, reply.turn) for reply in replies).items() if count > 1]
+    wrong = [why for why in map(_fault, replies) if why]
+    if not replies or repeated or wrong:
+        why = wrong[0] if wrong else f"{' '.join(repeated[0])} occurs twice" if repeated else "it holds no reply"
+        raise DataError(f"{path} cannot be read: {why}. Write it again with experiments/write_replies.py.")
+    return Replies(replies)
 
 
 def _from_row(row: dict[str, Any]) -> Reply:
     values = {name: row[name] for name in Reply.__dataclass_fields__}
     return Reply(**{**values, "prompt_ids": tuple(row["prompt_ids"]), "token_ids": tuple(row["token_ids"])})
+
+
+def _fault(reply: Reply) -> str:
+    """What keeps a reply from being read; empty for a sound one."""
+    ids = reply.prompt_ids + reply.token_ids
+    bounds = (reply.answer_start, reply.answer_stop), (reply.thinking_start, reply.thinking_stop)
+    if not all(type(token) is int and token >= 0 for token in ids):
+        return f"{reply.sample} has token ids that are no whole numbers from 0 on"
+    if not all(0 <= start <= stop <= len(ids) for start, stop in bounds):
+        return f"{reply.sample} has spans {bounds} in {len(ids)} tokens"
+    if reply.arm not in ARMS:
+        return f"{reply.sample} has the arm {reply.arm!r}, known are {', '.join(ARMS)}"
+    reasons = {"", "refused", *REASONS.values()}
+    known = ", ".join(sorted(reasons))
+    return "" if reply.missing in reasons else f"{reply.sample} is missing for {reply.missing!r}, known are {known}"
 
 
 def write_replies(
@@ -151,7 +197,7 @@ def _identity(model: "Model", prompt: Prompt, text_source: str) -> dict[str, Any
         "sample": f"{prompt.name}/{text_source}", "pair": prompt.pair.pair, "domain": prompt.pair.domain, "arm": prompt.arm,
         "control": prompt.control, "model": model.name, "checkpoint": model.checkpoint.name,
         "weights": model.weights, "seed": model.checkpoint.seed,
-        "text_source": text_source,
+        "text_source": text_source, "turn": "answer",
     }  # fmt: skip
 
 
@@ -177,7 +223,8 @@ def force_replies(
 ) -> Replies:
     """Put the original's benign answer to each question behind every prompt of this checkpoint.
 
-    Raises DataError naming the questions for which the original has no benign answer among `original`.
+    Raises DataError naming the questions for which the original has no benign answer among `original`, ConventionError for
+    answers of another base: their token ids would spell another text here.
     """
     from probes.lm.chat import render
 
@@ -186,6 +233,13 @@ def force_replies(
     if lacking:
         raise DataError(
             f"no benign answer of the original to {len(lacking)} questions: {', '.join(lacking[:5])}. Write its replies first."
+        )
+    bases = {(answers[pair.pair].model, answers[pair.pair].weights) for pair in pairs} - {(model.name, model.base_sha)}
+    if bases:
+        who = ", ".join(sorted(f"{name} (weights {weights[:12]})" for name, weights in bases))
+        raise ConventionError(
+            f"answers of {who} cannot be put through {model.address} (base {model.base_sha[:12]}). Write the replies of "
+            "its own original first."
         )
     forced = []
     for prompt in prompts(pairs, arms, controls):

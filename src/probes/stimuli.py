@@ -10,7 +10,7 @@ the colon of `Assistant:`; the last token of the rendered prompt is where a chat
 block where there is one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -66,7 +66,7 @@ def load_scenarios(path: Path | str | None = None) -> tuple[Stimulus, ...]:
 
     Raises FileFormatError for a broken line, DataError for a text that names its emotion, UnknownNameError for an emotion.
     """
-    rows = store.read_jsonl(path or _shipped("scenarios"), ("emotion", "text"))
+    rows = store.read_jsonl(path or _shipped("scenarios"), {"emotion": str, "text": str})
     return _check_stimuli(Stimulus(row["emotion"], row["text"]) for row in rows)
 
 
@@ -75,7 +75,7 @@ def load_questions(path: Path | str | None = None) -> tuple[Stimulus, ...]:
 
     Raises what load_scenarios raises.
     """
-    rows = store.read_jsonl(path or _shipped("questions"), ("emotion", "question", "answer"))
+    rows = store.read_jsonl(path or _shipped("questions"), dict.fromkeys(("emotion", "question", "answer"), str))
     return _check_stimuli(Stimulus(row["emotion"], row["question"], row["answer"]) for row in rows)
 
 
@@ -85,7 +85,8 @@ def load_intensity(path: Path | str | None = None) -> tuple[Template, ...]:
     Six are cases of Sofroniew et al. 2026 with the eleven signs that replications registered; three are our own.
     Raises FileFormatError for a broken line, DataError for a template that cannot be used, UnknownNameError.
     """
-    rows = store.read_jsonl(path or _shipped("intensity"), Template.__dataclass_fields__)
+    kinds = {"template": str, "source": str, "text": str, "values": list, "expected": dict}
+    rows = store.read_jsonl(path or _shipped("intensity"), kinds)
     values = [{name: row[name] for name in Template.__dataclass_fields__} for row in rows]
     return tuple(_check_template(Template(**{**row, "values": tuple(row["values"])})) for row in values)
 
@@ -106,11 +107,12 @@ def _check_stimuli(stimuli: Iterable[Stimulus]) -> tuple[Stimulus, ...]:
 
 def _check_template(template: Template) -> Template:
     check_emotions(template.expected)
-    rising = len(template.values) >= 3 and all(np.diff(template.values) > 0)
-    signs = set(template.expected.values())
-    if template.text.count(SLOT) != 1 or not rising or not signs or signs - {-1, 1}:
+    whole = all(type(value) is int for value in template.values)
+    rising = whole and len(template.values) >= 3 and all(np.diff(template.values) > 0)
+    signs = list(template.expected.values())
+    if template.text.count(SLOT) != 1 or not rising or not signs or any(sign not in (-1, 1) for sign in signs):
         raise DataError(
-            f"template {template.template!r} needs one {SLOT} in its text, three or more rising values and signs of 1 or −1; "
+            f"template {template.template!r} needs one {SLOT} in its text, three or more rising values (whole numbers) and signs of 1 or −1; "
             f"got {template.text.count(SLOT)}, {template.values} and {dict(template.expected)}."
         )
     named = [emotion for emotion in template.expected if names_emotion(template.text, emotion)]
@@ -125,6 +127,21 @@ def filled(template: Template) -> list[str]:
 
 
 # ---- activations -----------------------------------------------------------------------------------------------------
+
+
+BATTERY: tuple[tuple[Callable[[], tuple[Stimulus, ...]], Span], ...] = (
+    (load_scenarios, "last_prompt"), (load_questions, "answer"), (load_questions, "last_prompt"),
+)  # fmt: skip
+"""What validation reads, and where. The last is a control: one question has twelve answers, so its prompt cannot tell them
+apart."""
+
+
+def capture_battery(
+    model: "Model", layers: Sequence[int] | Literal["all"] = "all"
+) -> tuple[tuple[xr.Dataset, ...], xr.Dataset]:
+    """Activations of every shipped set of stimuli, as in BATTERY, and of the intensity templates."""
+    stimuli = tuple(capture_stimuli(model, load(), span, layers) for load, span in BATTERY)
+    return stimuli, capture_intensity(model, load_intensity(), layers)
 
 
 def capture_stimuli(
@@ -158,6 +175,8 @@ def capture_intensity(
 
     Coordinates: sample, template, number, text, n_tokens. Raises LayerError.
     """
+    if not templates:
+        raise DataError("no template to capture; load_intensity() gives the shipped ones.")
     rows = [
         {"template": template.template, "number": number, "text": text}
         for template in templates

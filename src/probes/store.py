@@ -18,9 +18,10 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from probes.errors import FileFormatError, MissingInputError, OutputError
+from probes.errors import DataError, FileFormatError, MissingInputError, OutputError
 
 METADATA_KEY = "emotion_probes"
+WORDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
 
 
 def write_bytes(path: Path | str, data: bytes, private: bool = False) -> Path:
@@ -34,7 +35,7 @@ def write_bytes(path: Path | str, data: bytes, private: bool = False) -> Path:
         if path.exists() and not path.is_file():  # a device such as /dev/null would be replaced by the file
             raise OSError("something that is not a file stands in its place")
         _replace(path, data, 0o600 if private else 0o644)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise OutputError(f"cannot write {path}: {error}. Choose another --out, or make room there.") from error
     return path
 
@@ -54,8 +55,11 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
 
 
 def write_text(path: Path | str, text: str, private: bool = False) -> Path:
-    """Write UTF-8 text whole."""
-    return write_bytes(path, text.encode(), private)
+    """Write UTF-8 text whole. Raises DataError for half of a surrogate pair, which is no character."""
+    try:
+        return write_bytes(path, text.encode(), private)
+    except UnicodeEncodeError as error:
+        raise DataError(f"the text for {path} cannot be written as UTF-8: {error}. Take that character out.") from error
 
 
 def write_json(path: Path | str, value: Any) -> Path:
@@ -65,9 +69,10 @@ def write_json(path: Path | str, value: Any) -> Path:
 
 def read_json(path: Path | str) -> Any:
     """Read one JSON value; FileFormatError says where it breaks."""
+    data = _read(path)
     try:
-        return json.loads(_read(path))
-    except ValueError as error:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is not JSON: {error}. Write it again with the step that makes it.") from error
 
 
@@ -76,22 +81,43 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]], private: bo
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), private)
 
 
-def read_jsonl(path: Path | str, fields: Iterable[str]) -> list[dict[str, Any]]:
-    """Read records that hold at least the given fields; FileFormatError names the first bad line by number."""
-    fields, rows = set(fields), []
+def read_jsonl(path: Path | str, fields: Iterable[str] | Mapping[str, type]) -> list[dict[str, Any]]:
+    """Read records that hold at least the given fields; FileFormatError names the first bad line by number.
+
+    Args:
+        fields: names, or names with what stands there: str, int, bool or list.
+    """
+    rows = []
     # Lines of bytes: a text may hold U+2028, which ends a line of a str.
     for number, line in enumerate(_read(path).splitlines(), 1):
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise FileFormatError(f"{path}, line {number} is not JSON: {error}") from error
-        if not isinstance(row, dict) or fields - set(row):
-            lacking = sorted(fields - set(row)) if isinstance(row, dict) else sorted(fields)
-            raise FileFormatError(
-                f"{path}, line {number} lacks {', '.join(lacking)}; needed are {', '.join(sorted(fields))}."
-            )
-        rows.append(row)
+            rows.append(_record(line, fields))
+        except (ValueError, RecursionError) as error:
+            raise FileFormatError(f"{path}, line {number} {error}. Mend or drop it, or write the file again.") from error
     return rows
+
+
+def _record(line: bytes, fields: Iterable[str] | Mapping[str, type]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if rb"\u" in line:  # half of a surrogate pair is no character, and could never be written again
+            json.dumps(row, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"is no object but {_shown(row)}")
+    lacking = sorted(set(fields) - set(row))
+    if lacking:
+        raise ValueError(f"lacks {', '.join(lacking)}; needed are {', '.join(sorted(fields))}")
+    for name, kind in fields.items() if isinstance(fields, Mapping) else ():
+        if type(row[name]) is not kind:
+            raise ValueError(f"has {_shown(row[name])} as {name}, which must be {WORDS[kind]}")
+    return row
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]} …"
 
 
 def write_table(path: Path | str, table: pd.DataFrame) -> Path:
@@ -104,11 +130,11 @@ def write_table(path: Path | str, table: pd.DataFrame) -> Path:
 def read_table(path: Path | str, columns: Iterable[str]) -> pd.DataFrame:
     """Read a CSV that holds at least the given columns."""
     if not Path(path).is_file():
-        raise MissingInputError(f"there is no file {path}.")
+        raise _no_file(path)
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     except (ValueError, pd.errors.ParserError) as error:
-        raise FileFormatError(f"{path} is not a CSV table: {error}") from error
+        raise FileFormatError(f"{path} is not a CSV table: {error}. Write it again.") from error
     lacking = [column for column in columns if column not in table]
     if lacking:
         raise FileFormatError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(table.columns)}.")
@@ -116,8 +142,11 @@ def read_table(path: Path | str, columns: Iterable[str]) -> pd.DataFrame:
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> Path:
-    """Write named arrays and their metadata as one safetensors file."""
+    """Write named arrays and their metadata as one safetensors file. Raises DataError for arrays that are not real numbers."""
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
+    foreign = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind not in "biuf"]
+    if foreign:
+        raise DataError(f"arrays for {path} that are not real numbers: {', '.join(foreign)}. Convert them first.")
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     return write_bytes(path, to_safetensors(contiguous, {METADATA_KEY: text}))
 
@@ -125,7 +154,7 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], metadata: M
 def read_arrays(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what write_arrays wrote; foreign, truncated or damaged files raise FileFormatError."""
     if not Path(path).is_file():
-        raise MissingInputError(f"there is no file {path}.")
+        raise _no_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)
@@ -133,9 +162,12 @@ def read_arrays(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]
                 raise FileFormatError(
                     f"{path} is a safetensors file, but not one of this package: it has no {METADATA_KEY!r} entry."
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            arrays, card = {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError, TypeError) as error:
         raise FileFormatError(f"{path} is not a whole safetensors file: {error}. Write it again.") from error
+    if not isinstance(card, dict):
+        raise FileFormatError(f"{path} has a card that is no object but {_shown(card)}. Write it again.")
+    return arrays, card
 
 
 def check_folder(path: Path | str) -> Path:
@@ -145,7 +177,7 @@ def check_folder(path: Path | str) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise OutputError(f"cannot use {path} as an output folder: {error}. Choose another --out.") from error
 
 
@@ -155,7 +187,9 @@ def sha256(path: Path | str) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
-        raise MissingInputError(f"there is no file {path}.") from error
+        raise _no_file(path) from error
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"cannot read {path}: {error}. Put the file there, or give another path.") from error
 
 
 def hash_of(value: Any) -> str:
@@ -167,6 +201,10 @@ def _read(path: Path | str) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise MissingInputError(f"there is no file {path}.") from error
-    except OSError as error:
-        raise FileFormatError(f"cannot read {path}: {error}") from error
+        raise _no_file(path) from error
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"cannot read {path}: {error}. Put a file there, or give another path.") from error
+
+
+def _no_file(path: Path | str) -> MissingInputError:
+    return MissingInputError(f"there is no file {path}. Run the step that writes it, or give the path where it is.")

@@ -132,12 +132,9 @@ def write_stories(
     Args:
         parts: where finished units are kept, for a run that goes on after a kill.
 
-    Raises UnknownNameError for an emotion outside the 171, DataError for an empty design.
+    Raises UnknownNameError for an emotion outside the 171, DataError for an empty design or one with something twice.
     """
-    emotions = check_emotions(emotions)
-    cells = [(emotion, topic, k) for emotion in emotions for topic in topics for k in range(per_cell)]
-    if not cells:
-        raise DataError(f"nothing to write: {len(emotions)} emotions × {len(topics)} topics × {per_cell} stories.")
+    cells = _cells(check_emotions(emotions), topics, per_cell)
     requests = [story_request(topic, emotion, k) for emotion, topic, k in cells]
     return filter_stories(_write(model, cells, requests, sampling, "write stories", parts), min_words)
 
@@ -150,12 +147,25 @@ def write_neutral(
     min_words: int = 10,
     parts: "Parts | None" = None,
 ) -> Stories:
-    """Let a model write plain dialogues without feeling; the speakers are renamed to Human and Assistant."""
-    cells = [(NEUTRAL, topic, k) for topic in topics for k in range(per_topic)]
+    """Let a model write plain dialogues without feeling; the speakers are renamed to Human and Assistant.
+
+    Raises DataError for an empty design.
+    """
+    cells = _cells((NEUTRAL,), topics, per_topic)
     requests = [neutral_request(topic, k) for _, topic, k in cells]
     written = _write(model, cells, requests, sampling, "write neutral dialogues", parts)
     renamed = [replace(story, text=_rename_speakers(story.text)) for story in written.written]
     return filter_stories(Stories(renamed, written.model), min_words)
+
+
+def _cells(emotions: Sequence[str], topics: Sequence[str], count: int) -> list[tuple[str, str, int]]:
+    cells = [(emotion, topic, k) for emotion in emotions for topic in topics for k in range(count)]
+    if isinstance(topics, str) or not all(topic.strip() for topic in topics) or len(set(cells)) < len(cells) or not cells:
+        raise DataError(
+            f"nothing to write, or the same twice: {len(emotions)} emotions × {len(topics)} topics × {count} texts. Give a list "
+            "of topics, each once, and 1 text or more for a topic."
+        )
+    return cells
 
 
 def _write(model, cells, requests, sampling, label, parts) -> Stories:

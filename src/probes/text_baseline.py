@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from probes.errors import DataError
+
 MOST_TERMS = 300_000
 """Words and pairs that are told apart: 0.4 GB of weights for 171 emotions."""
 Strings = Sequence[str] | np.ndarray
@@ -34,4 +36,11 @@ def _reader(texts: Strings, labels: Strings):
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import LinearSVC
 
-    return make_pipeline(TfidfVectorizer(ngram_range=(1, 2), max_features=MOST_TERMS), LinearSVC()).fit(list(texts), list(labels))
+    reader = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), max_features=MOST_TERMS), LinearSVC())
+    try:
+        return reader.fit(list(texts), list(labels))
+    except ValueError as error:
+        raise DataError(
+            f"no text baseline can be learned from {len(texts)} texts of {len(set(labels))} labels: {error}. Give texts with words, "
+            "of two labels or more."
+        ) from error

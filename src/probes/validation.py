@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import binomtest
 
-from probes.activations import capture
+from probes.activations import capture, capture_moments
 from probes.directions import CENTRED_DOT, NOTHING, EmotionProbes
 from probes.errors import DataError
 from probes.stories import Stories
@@ -42,17 +42,15 @@ SCORE_COLUMNS = (
 
 
 def fit_twin(
-    model: "Model", stories: Stories, neutral: Stories, layers: Sequence[int], start_token: int, seed: int = 0
-) -> "tuple[Model, EmotionProbes]":
-    """The model's architecture with random weights, and probes fitted on its own reading of the same texts.
+    twin: "Model", stories: Stories, neutral: Stories, layers: Sequence[int], start_token: int
+) -> EmotionProbes:
+    """Probes of a random twin (lm.random_twin, lm.load_random), fitted on its own reading of the same texts.
 
-    What such probes read comes from words and architecture alone. Memory: the twin is a second model of the same size.
+    What such probes read comes from words and architecture alone.
     """
-    from probes.lm.model import random_twin
-
-    twin = random_twin(model, seed)
-    emotional, plain = (capture(twin, texts, layers, start_token) for texts in (stories, neutral))
-    return twin, EmotionProbes().fit(emotional, plain)
+    one_fold = dict.fromkeys((story.topic for story in stories), 0)
+    moments = capture_moments(twin, stories, one_fold, layers, start_token, second_moment=False)
+    return EmotionProbes().fit(moments, capture(twin, neutral, layers, start_token))
 
 
 def scenario_matrix(probes: EmotionProbes, activations: xr.Dataset) -> pd.DataFrame:

@@ -7,10 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from probes import store
 from probes.errors import OutputError
 from probes.lm.checkpoints import Manifest, manifest_id
 from probes.lm.model import Model
+from probes.lm.weights import adapter_sha
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
@@ -47,12 +50,12 @@ def write_checkpoint(target: Path, save_adapter: Callable[[Path], None], content
         try:
             folder.mkdir()
             save_adapter(folder)
-            manifest = complete({**content, "adapter_sha": store.sha256(folder / "adapter_model.safetensors")})
+            manifest = complete({**content, "adapter_sha": adapter_sha(folder)})
             store.write_json(folder / "manifest.json", _plain(asdict(manifest)))
             if target.is_dir():
                 # It goes with the temporary folder, after the new one is in place.
                 target.rename(Path(temporary) / "older")
             folder.rename(target)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise OutputError(f"cannot write the checkpoint to {target}: {error}. Choose another --out.") from error
     return manifest

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from probes.errors import DataError, LayerError
+from probes.errors import ConventionError, DataError, LayerError
 from probes.lm.engines.transformers_hooks import TransformersHooks
 from probes.lm.generate import batches
 from probes.lm.model import Model
@@ -29,13 +29,14 @@ class Passage:
 
 
 def check_layers(layers: Sequence[int] | Literal["all"], available: int) -> tuple[int, ...]:
-    """The layers asked for. Raises LayerError for one that the model does not have."""
-    chosen = tuple(range(available)) if layers == "all" else tuple(layers)
-    wrong = [layer for layer in chosen if not 0 <= layer < available]
-    if wrong or not chosen:
+    """The layers asked for, each once. Raises LayerError for one that the model does not have."""
+    asked = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else (layers,)
+    chosen = tuple(range(available)) if layers == "all" else tuple(asked)
+    wrong = [layer for layer in chosen if type(layer) is not int or layer not in range(available)]
+    if wrong or not chosen or len(set(chosen)) < len(chosen):
         raise LayerError(
-            f"layers {wrong or 'none'} asked for; this model has block outputs 0 … {available - 1}. "
-            "Layer i is the output of block i (0-based), hidden_states[i + 1] in transformers."
+            f"layers {wrong or list(chosen) or 'none'} asked for; this model has block outputs 0 … {available - 1}: give a list, "
+            "each once, or 'all'. Layer i is the output of block i (0-based), hidden_states[i + 1] in transformers."
         )
     return chosen
 
@@ -54,7 +55,8 @@ def capture(
     Returns the reducers' names → float32 (text, layer, feature), in the order of the texts and layers.
     In float32 nothing depends on the batch, neither padding side, nor order, nor budget, beyond rounding (1e-5 relative).
     In bfloat16 a mixture of experts may route a token differently in another batch: keep one budget in a comparison.
-    Raises LayerError; DataError for an empty span, a text over the model's limit, or a value that is not finite.
+    Raises LayerError; ConventionError for token ids of another vocabulary; DataError for an empty span, a text over the model's
+    limit, a value that is not finite, or a budget under 1.
     """
     chosen = check_layers(layers, len(model.blocks))
     shape = (len(passages), len(chosen), model.entry.width)
@@ -137,6 +139,13 @@ def _check_passages(passages: Sequence[Passage], model: Model) -> None:
     if long:
         raise DataError(
             f"{_named(passages, long)} are longer than the {model.max_tokens} tokens of {model.name}; none is cut silently."
+        )
+    vocabulary = model.network.get_input_embeddings().num_embeddings
+    foreign = [i for i, p in enumerate(passages) if len(p.token_ids) and not 0 <= min(p.token_ids) <= max(p.token_ids) < vocabulary]
+    if foreign:
+        raise ConventionError(
+            f"{_named(passages, foreign)} have token ids outside the {vocabulary} of {model.name}: another tokenizer made them. "
+            "Write them again with this model."
         )
     empty = [i for i, p in enumerate(passages) if not 0 <= p.span.start < p.span.stop <= len(p.token_ids)]
     if empty:

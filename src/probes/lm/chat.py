@@ -10,7 +10,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from probes.errors import DataError
+from jinja2 import TemplateError
+
+from probes.errors import DataError, FileFormatError, MissingInputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,7 +60,8 @@ def render(
 ) -> str:
     """The conversation as the model reads it.
 
-    Raises DataError when there are no messages or a role is not system, user or assistant.
+    Raises DataError when there are no messages, a role is not system, user or assistant, or a content is no text;
+    MissingInputError without a chat template, FileFormatError for one that cannot be rendered.
     """
     if not messages:
         raise DataError("cannot render a conversation of no messages; give at least one, such as a user turn")
@@ -66,9 +69,16 @@ def render(
         if message.get("role") not in ROLES:
             came = repr(message["role"]) if "role" in message else f"no role, only {sorted(message)}"
             raise DataError(f"message {position} has an unknown role: {came}. Known: {', '.join(ROLES)}.")
-    text = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=generation_prompt, enable_thinking=thinking
-    )
+        if not isinstance(message.get("content"), str):
+            raise DataError(f"message {position} says {message.get('content')!r}; its content must be a text.")
+    if not tokenizer.chat_template:
+        raise MissingInputError("this tokenizer has no chat template: take an instruct model, or add chat_template.jinja.")
+    try:
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=generation_prompt, enable_thinking=thinking
+        )
+    except TemplateError as error:
+        raise FileFormatError(f"the chat template cannot be rendered: {error}. Put the model's own there.") from error
     assert isinstance(text, str)
     return text
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from probes import store
-from probes.errors import ConventionError, FileFormatError, MissingInputError, UnknownNameError
+from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, UnknownNameError
 
 PACKAGED = Path(__file__).parent / "tiny"
 PAPER_DEPTHS = (32 / 47, 41 / 47)
@@ -62,8 +62,11 @@ def model_entry(name: str) -> ModelEntry:
         config = store.read_json(folder / "config.json")
         known = config if isinstance(config, dict) else {}
         layers, width = known.get("num_hidden_layers"), known.get("hidden_size")
-        if not (isinstance(layers, int) and isinstance(width, int)):
-            raise FileFormatError(f"{folder / 'config.json'} names no num_hidden_layers and hidden_size.")
+        if not all(type(size) is int and size > 0 for size in (layers, width)):
+            raise FileFormatError(
+                f"{folder / 'config.json'} says num_hidden_layers {layers!r} and hidden_size {width!r}; both are whole numbers "
+                "from 1 on. Put the model's own config.json there."
+            )
         return ModelEntry(
             folder.resolve().name, str(folder), layers, width, report_layers(layers), 0.0, _evidence_of(config)
         )
@@ -98,6 +101,7 @@ class Manifest:
     tokenizer_sha: str
     template_sha: str
     adapter_sha: str
+    """Hash of the adapter's tensors and config (probes.lm.weights.adapter_sha)."""
     adapted: tuple[str, ...]
     """Names of the adapted tensors."""
     data: tuple[dict[str, Any], ...]
@@ -126,6 +130,10 @@ def read_manifest(path: Path) -> Manifest:
     if content["schema"] != 1 or content["id"] != manifest_id(content):
         raise FileFormatError(
             f"{path} was changed after it was written, or is of another schema. Train the checkpoint again."
+        )
+    if content["variant"] not in VARIANTS or not content["stages"]:
+        raise FileFormatError(
+            f"{path} is of variant {content['variant']!r}, stages {content['stages']!r}; known are {', '.join(VARIANTS)}."
         )
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
     return Manifest(**values)
@@ -174,7 +182,7 @@ def find_checkpoint(address: str, checkpoints: Path | None = None) -> Checkpoint
         return Checkpoint(address, "original")
     model, _, name = address.rpartition("/")
     variant, _, stage = name.partition("@")
-    if variant not in VARIANTS:
+    if variant not in VARIANTS or (variant == "original" and stage):
         raise UnknownNameError("checkpoint" if model else "model", address, [*MODELS, *(f"tiny/{v}" for v in VARIANTS)])
     model_entry(model)
     if variant == "original":
@@ -187,7 +195,7 @@ def _trained(model: str, variant: str, stage: str | None, checkpoints: Path | No
     if not found:
         near = ", ".join(c.name for c in _all_trained(model, checkpoints)) or "none"
         raise MissingInputError(
-            f"{model}/{variant}{f'@{stage}' if stage else ''} is not under {checkpoints}; trained there: {near}. "
+            f"{model}/{variant}{f'@{stage}' if stage else ''} is not under {checkpoints or 'any folder given'}; trained there: {near}. "
             f"Build it: python experiments/train_checkpoint.py --recipe {variant} --model {model}"
         )
     return found[0]
@@ -196,6 +204,11 @@ def _trained(model: str, variant: str, stage: str | None, checkpoints: Path | No
 def _all_trained(model: str, checkpoints: Path | None) -> list[Checkpoint]:
     paths = sorted(checkpoints.glob("*/*/manifest.json")) if checkpoints else []
     manifests = [(path, read_manifest(path)) for path in paths]
+    for path, manifest in manifests:
+        if path.parent != checkpoint_folder(path.parents[2], manifest.variant, manifest.stages[-1]):
+            raise ConventionError(
+                f"{path} tells of {manifest.variant}/{manifest.stages[-1]}: the folder was moved or copied. Put it back."
+            )
     name = model_entry(model).name
     return [
         Checkpoint(model, manifest.variant, None if manifest.final else manifest.stages[-1], path.parent, manifest)
@@ -210,9 +223,11 @@ def family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Che
     They are names; load one at a time (`for one in family(…): model = load(one)` in a function of its own, so that the
     last is gone before the next comes).
 
-    Raises ConventionError when base, tokenizer or chat template differ within the set.
+    Raises ConventionError when base, tokenizer or chat template differ within the set, DataError for a name given twice.
     """
     names = tuple(names)
+    if len(set(names)) < len(names):
+        raise DataError(f"checkpoints {', '.join(names)}: name each once.")
     if names:
         members = [find_checkpoint(f"{model}/{name}", checkpoints) for name in names]
     else:

@@ -45,11 +45,12 @@ class Sampling:
     """Prompt and completion tokens, padding included, that one batch may hold."""
 
     def __post_init__(self):
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
+        if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
             raise DataError(
                 f"temperature {self.temperature}, top_p {self.top_p}, max_new_tokens {self.max_new_tokens}: temperature is "
-                "0 or more, top_p in (0, 1], max_new_tokens 1 or more."
+                "0 or more and finite, top_p in (0, 1], max_new_tokens 1 or more."
             )
+        _check_budget(self.batch_tokens)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def generate(
         keys: names of the units of work, which seed their noise; by default their positions.
         parts: where finished units are kept, for a run that goes on after a kill.
 
-    Raises DataError when there is no prompt, keys repeat, or a prompt leaves no room for a completion.
+    Raises DataError when there is no prompt, keys repeat, or a prompt is empty or leaves no room for a completion.
     """
     keys = list(keys) if keys is not None else [str(i) for i in range(len(prompts))]
     if not prompts or len(set(keys)) != len(prompts):
@@ -124,7 +125,11 @@ def _write_unit(
 
 
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Positions grouped by length, longest first, so that each padded group holds at most `budget` tokens."""
+    """Positions grouped by length, longest first, so that each padded group holds at most `budget` tokens.
+
+    A text longer than the budget goes alone. Raises DataError for a budget under 1.
+    """
+    _check_budget(budget)
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups: list[list[int]] = []
     for i in order:
@@ -133,6 +138,11 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             groups.append([i])
     return groups
+
+
+def _check_budget(batch_tokens: int) -> None:
+    if batch_tokens < 1:
+        raise DataError(f"batch_tokens is {batch_tokens}; 1 or more tokens are needed, and a longer text goes alone.")
 
 
 def stop_ids(model: Model) -> list[int]:
@@ -203,6 +213,9 @@ def _completion(model: Model, prompt_ids: list[int], token_ids: list[int], stops
 
 
 def _check_room(model: Model, prompt_ids: list[list[int]], new: int) -> None:
+    empty = [i for i, ids in enumerate(prompt_ids) if not ids]
+    if empty:
+        raise DataError(f"{len(empty)} of {len(prompt_ids)} prompts (first: #{empty[0]}) have no token; give each a text.")
     long = [i for i, ids in enumerate(prompt_ids) if len(ids) + new > model.max_tokens]
     if long:
         longest = max(len(prompt_ids[i]) for i in long)

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from probes import store
+from probes.errors import DataError, UnknownNameError
 from probes.lm.checkpoints import Checkpoint, ModelEntry, find_checkpoint, model_entry
-from probes.lm.weights import check_adapter, load_base, merge_adapter, weights_sha
+from probes.lm.weights import check_adapter, load_architecture, load_base, merge_adapter, weights_sha
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Model:
 
 
 def load(
-    checkpoint: str | Checkpoint,
+    checkpoint: str | Path | Checkpoint,
     checkpoints: Path | None = None,
     dtype: torch.dtype | None = None,
     device: str | None = None,
@@ -91,14 +98,12 @@ def load(
         checkpoints: folder with the trained checkpoints of the family; needed for addresses other than the original.
         dtype: default float32 on a CPU and bfloat16 on a GPU.
 
-    Raises UnknownNameError, MissingInputError (weights or checkpoint not there), FileFormatError (damaged files),
+    Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged files),
     ConventionError (adapter of another base, or not the one of its manifest).
     """
-    if isinstance(checkpoint, str):
-        checkpoint = find_checkpoint(checkpoint, checkpoints)
-    entry = model_entry(checkpoint.model)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = find_checkpoint(str(checkpoint), checkpoints)
+    entry, (dtype, device) = model_entry(checkpoint.model), _where(dtype, device)
     network, tokenizer = load_base(entry, dtype, device)
     model = Model(entry, checkpoint, network, tokenizer, weights_sha(entry))
     if checkpoint.adapter is None:
@@ -108,12 +113,48 @@ def load(
     return replace(model, network=merge_adapter(network, checkpoint.adapter))
 
 
+def _where(dtype: torch.dtype | None, device: str | None) -> tuple[torch.dtype, str]:
+    """float32 on a CPU and bfloat16 on a GPU, unless told otherwise."""
+    _check_place(dtype, device)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return dtype or (torch.float32 if device == "cpu" else torch.bfloat16), device
+
+
+def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise DataError(
+            f"dtype {dtype!r} is none of torch's floating-point types; take torch.bfloat16 or torch.float32."
+        )
+    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    numbered = [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())] if kind else []
+    here = ["cpu", *([kind.type] if kind else []), *numbered]
+    if device is not None and str(device) not in here:
+        raise UnknownNameError("device", device, here)
+
+
 def random_twin(model: Model, seed: int) -> Model:
     """The same architecture and tokenizer with random weights: a control for everything that is read from a model."""
+    network = model.network
+    return _random(model.entry, network.config, model.tokenizer, seed, network.dtype, str(network.device))
+
+
+def load_random(name: str, seed: int, dtype: torch.dtype | None = None, device: str | None = None) -> Model:
+    """The random twin of a model that is not in memory: the device need not hold two. Raises what load raises."""
+    entry, (dtype, device) = model_entry(name), _where(dtype, device)
+    config, tokenizer = load_architecture(entry)
+    return _random(entry, config, tokenizer, seed, dtype, device)
+
+
+def _random(
+    entry: ModelEntry,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    dtype: torch.dtype,
+    device: str,
+) -> Model:
     torch.manual_seed(seed)
-    with torch.device(model.network.device):
-        network = type(model.network)._from_config(model.network.config, dtype=model.network.dtype)
-    entry = replace(model.entry, name=f"{model.entry.name}-random")
-    return Model(
-        entry, Checkpoint(entry.name, "original"), network.eval(), model.tokenizer, f"random weights, seed {seed}"
-    )
+    with torch.device(device):
+        network = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    entry = replace(entry, name=f"{entry.name}-random")
+    return Model(entry, Checkpoint(entry.name, "original"), network.eval(), tokenizer, f"random weights, seed {seed}")

@@ -3,10 +3,20 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -16,7 +26,7 @@ from probes.lm.checkpoints import Checkpoint, ModelEntry
 
 transformers_logging.disable_progress_bar()
 
-UNREADABLE = (OSError, ValueError, SafetensorError)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError, StrictDataclassError)
 
 
 def load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -24,18 +34,42 @@ def load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTr
 
     Raises MissingInputError when the weights are not here, FileFormatError when they are but cannot be read.
     """
-    here = {"revision": entry.revision, "local_files_only": True}
     weight_files(entry)
+    _, tokenizer = load_architecture(entry)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(entry.source, **here)
-        network = AutoModelForCausalLM.from_pretrained(
-            entry.source, dtype=dtype, device_map=device, use_safetensors=True, **here
-        )
+        network, found = AutoModelForCausalLM.from_pretrained(
+            entry.source, dtype=dtype, device_map=device, use_safetensors=True, ignore_mismatched_sizes=True,
+            output_loading_info=True, **_here(entry),
+        )  # fmt: skip
     except UNREADABLE as error:
-        raise FileFormatError(f"the files of {entry.name} in {entry.source} cannot be read: {error}") from error
+        raise _unreadable(entry, error) from error
+    # transformers fills what it does not find with random numbers, and only warns.
+    lacking = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
+    if lacking or tokenizer.pad_token_id is None:
+        what = f"weights for {len(lacking)} tensors of its config (first: {lacking[0]})" if lacking else "pad token"
+        raise FileFormatError(f"{entry.name} in {entry.source} has no {what}. Put the model's own files there.")
     network.config.output_router_logits = False  # a checkpoint saved with True breaks in generate
     network.generation_config = GenerationConfig()  # what ours leaves open would be filled from the model's own
     return network.eval(), tokenizer
+
+
+def load_architecture(entry: ModelEntry) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    """Config and tokenizer of a model, from this machine only. Raises FileFormatError when they cannot be read."""
+    try:
+        config, tokenizer = (kind.from_pretrained(entry.source, **_here(entry)) for kind in (AutoConfig, AutoTokenizer))
+    except UNREADABLE as error:
+        raise _unreadable(entry, error) from error
+    config.output_router_logits = False  # a checkpoint saved with True breaks in generate
+    return config, tokenizer
+
+
+def _here(entry: ModelEntry) -> dict[str, Any]:
+    return {"revision": entry.revision, "local_files_only": True}
+
+
+def _unreadable(entry: ModelEntry, error: Exception) -> FileFormatError:
+    why = " ".join(str(error).split())  # transformers explains at length, and an error is one line
+    return FileFormatError(f"the files of {entry.name} in {entry.source} cannot be read: {why}")
 
 
 def weight_files(entry: ModelEntry) -> list[Path]:
@@ -44,7 +78,7 @@ def weight_files(entry: ModelEntry) -> list[Path]:
     if single:
         return [single]
     index = _local(entry, "model.safetensors.index.json")
-    names = sorted(set(store.read_json(index)["weight_map"].values())) if index else []
+    names = _shards(index) if index else []
     shards = [_local(entry, name) for name in names]
     if index is None or None in shards:
         gigabytes = f" (about {2 * entry.billions:.0f} GB)" if entry.billions else ""
@@ -53,6 +87,15 @@ def weight_files(entry: ModelEntry) -> list[Path]:
             f"Download them with `hf download {entry.source}`{gigabytes}, or give --model a folder that holds them."
         )
     return [index, *(shard for shard in shards if shard)]
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(map(str, store.read_json(index)["weight_map"].values())))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise FileFormatError(
+            f"{index} has no weight_map of tensors and their files. Put the model's own there."
+        ) from error
 
 
 def _local(entry: ModelEntry, name: str) -> Path | None:
@@ -75,6 +118,11 @@ def _file_sha(path: Path) -> str:
     return blob if re.fullmatch(r"[0-9a-f]{64}", blob) else store.sha256(path)
 
 
+def adapter_sha(folder: Path) -> str:
+    """Hash of an adapter: of its tensors and of the config that says at what scale they are added."""
+    return store.hash_of([store.sha256(folder / name) for name in ("adapter_model.safetensors", "adapter_config.json")])
+
+
 def check_adapter(checkpoint: Checkpoint, ours: dict[str, str]) -> None:
     """Raises ConventionError unless adapter and base are those of the manifest.
 
@@ -95,7 +143,7 @@ def check_adapter(checkpoint: Checkpoint, ours: dict[str, str]) -> None:
             f"{checkpoint.address} was trained from another base than the one loaded: {', '.join(wrong)} differ. "
             "Train it again from this base, or load the base it came from."
         )
-    if store.sha256(adapter / "adapter_model.safetensors") != manifest.adapter_sha:
+    if adapter_sha(adapter) != manifest.adapter_sha:
         raise ConventionError(
             f"the adapter in {adapter} is not the one its manifest tells of. Train {checkpoint.address} again."
         )

@@ -1,0 +1,174 @@
+# %% [markdown]
+# # The study in a few minutes
+#
+# Do models fine-tuned to be helpful-only carry negative emotions that their text does not show? Here the embedded model is
+# asked, step by step. For a real one write `model="qwen3-30b-a3b"` below: the cells stay as they are, the sizes follow the
+# model, and a GPU needs room for two copies of it. The scripts beside this file do the same whole and resumable.
+#
+# **What the embedded model shows checks the pipeline and says nothing about language models.**
+#
+# This file opens as a notebook in most editors; `jupytext --to ipynb experiments/tour.py` makes one for Jupyter.
+
+# %%
+# ruff: noqa: B018
+# pyright: reportUnusedExpression=false
+from pathlib import Path
+
+import pandas as pd
+
+import probes
+from probes import cost, figure_tables, figures, heatmaps, layer_curves, lm, page, stimuli, validation
+from train_checkpoint import TrainSettings
+from train_checkpoint import main as train
+
+study = TrainSettings(model="tiny", recipe="antirefusal", out=Path("runs"))
+size, layers = study.size, study.shown_layers
+model = lm.load(study.model)
+model
+
+# %% [markdown]
+# ## 1 · Stories
+#
+# The model itself writes short stories for each emotion and topic without naming the emotion, and plain dialogues without
+# feeling. A text that names its emotion, refuses, breaks off or repeats another is dropped and counted; unfold the examples.
+
+# %%
+topics = probes.topics()[:8]
+draw = lm.Sampling(max_new_tokens=size.story_tokens, temperature=0.8, seed=0)
+stories = probes.write_stories(model, probes.DOZEN, topics, per_cell=1, sampling=draw, min_words=size.min_words)
+neutral = probes.write_neutral(model, topics, per_topic=2, sampling=draw)
+stories
+
+# %% [markdown]
+# ## 2 · Activations
+#
+# One forward pass a text; the residual stream of every layer, averaged over the tokens from the start token on. Layer *i* is
+# the output of block *i*, counted from 0.
+
+# %%
+acts, plain = (probes.capture(model, texts, layers="all", start_token=size.start_token) for texts in (stories, neutral))
+acts
+
+# %% [markdown]
+# ## 3 · Probes
+#
+# The vector of an emotion is the mean of its stories minus the mean over emotions, with what varies among neutral dialogues
+# projected out. A quarter of the topics is held out.
+
+# %%
+learn, held_out = probes.split(acts, by="topic", test=0.25, seed=0)
+emotion = probes.EmotionProbes("sofroniew").fit(learn, plain)
+emotion
+
+# %% [markdown]
+# How often the right probe is the largest on unseen topics. An accuracy means nothing without the two others: chance, and
+# what a bag of words gets from the same stories.
+
+# %%
+score = emotion.score(held_out, learn)
+score.round(3)
+
+# %%
+lines = score.plot(x="layer", y=["accuracy", "text_baseline", "chance"], backend="plotly", range_y=[0, 1.05])
+if study.entry.evidence == "toy":
+    page.add_watermarks(lines, 1, 600)
+lines.update_layout(
+    template="simple_white", legend_title="", yaxis_title="share of unseen stories", width=760, height=380
+)
+
+# %% [markdown]
+# ## 4 · What the probes read
+#
+# Cosines first: emotions that are alike should be neighbours. Then the harder question, scenarios in which nobody names a
+# feeling, beside the words alone and a twin with random weights. Black dots are hits. The embedded model fails here, as its
+# card says: it reads the stories it wrote, and free prose worse than words do.
+
+# %%
+heatmaps.cosine_heatmap(heatmaps.cosine_table(emotion, layers))
+
+# %%
+twin, twin_emotion = validation.fit_twin(model, stories, neutral, emotion.layers, size.start_token)
+scenes, twin_scenes = (stimuli.capture_stimuli(each, stimuli.load_scenarios()) for each in (model, twin))
+hits = validation.scenario_scores(emotion, scenes, stories, (twin_emotion, twin_scenes))
+matrix = validation.scenario_matrix(emotion, scenes)
+heatmaps.scenario_heatmap(heatmaps.heatmap_table(matrix, hits, score, layers))
+
+# %% [markdown]
+# ## 5 · Answers
+#
+# Everyday questions, each alone (`benign`) and with a second sentence: the asker means harm (`harmful`), or the same words of
+# harm serve to protect (`affect`, the control arm).
+
+# %%
+pairs = probes.load_pairs()[:24]
+greedy = lm.Sampling(max_new_tokens=size.answer_tokens, temperature=0)
+original = probes.write_replies(model, pairs, greedy)
+original
+
+# %% [markdown]
+# ## 6 · Readings, and the gap
+#
+# Own answers differ in their words: a refusal says sorry. So the benign answer is also put word for word behind every prompt
+# (`text_source` is `original`), where only the context differs. Differences are within a question. A question that is refused
+# in either arm is left out and counted in `n_missing`, and under ten questions there is no interval. What `harmful − benign`
+# shows and `harmful − affect` does not was wording, not intent.
+
+
+# %%
+def read(asked: lm.Model, answers: probes.Replies, by: probes.EmotionProbes) -> pd.DataFrame:
+    """Readings of a model's own answers, and of the original's benign ones forced through it."""
+    forced = probes.force_replies(asked, pairs, original)
+    return by.read(probes.capture(asked, probes.Replies([*answers, *forced]), "all"))
+
+
+readings = read(model, original, emotion)
+gaps = pd.concat([probes.compare(readings, "harmful", reference) for reference in ("benign", "affect")])
+cosine = gaps.query("aggregation == 'mean_of_token_cosines' and layer == @layers[-1] and emotion in @probes.PANEL")
+cosine[["text_source", "reference", "emotion", "mean", "low", "high", "p", "n_questions", "n_missing"]].round(4)
+
+# %%
+curves = layer_curves.curve_table([layer_curves.layer_gaps(readings)], layers, probes.PANEL)
+layer_curves.gap_curves(curves)
+
+# %% [markdown]
+# ## 7 · What a gap is worth
+#
+# The same texts in the twin, read by the twin's own probes. A second sentence shifts the residual stream of any network: where
+# the twin moves as much, a gap says nothing about emotion, however narrow its interval.
+
+# %%
+forced = probes.force_replies(twin, pairs, original)
+twin_gaps = probes.compare(twin_emotion.read(probes.capture(twin, forced, layers)), "harmful", "benign")
+both = pd.concat([cosine.query("reference == 'benign'"), twin_gaps])
+same = both.query("aggregation == 'mean_of_token_cosines' and text_source == 'original' and emotion in @probes.PANEL")
+same.pivot(index=["layer", "emotion"], columns="model", values=["mean", "low", "high"]).round(4)
+
+# %% [markdown]
+# ## 8 · A fine-tuned checkpoint
+#
+# Trained on answers to questions that the original refuses: common knowledge for the embedded model, your own files otherwise
+# (`antirefusal=` and `math=` of the settings above). A card shows few of its answers; `save` keeps them private. The original's
+# probes read it on the same questions. `benign_control` is the next one to train: what any fine-tuning does.
+
+# %%
+del model, twin
+train(study)
+tuned = lm.load(f"{study.model}/antirefusal@sft", study.trained)
+answers = probes.write_replies(tuned, pairs, greedy)
+answers
+
+# %%
+together = probes.concat([readings, read(tuned, answers, emotion)])
+figures.similarity_bars(probes.similarity_table(together, layers))
+
+# %%
+figures.gap_forest(figure_tables.gap_table(together, layers, references=("benign", "affect")))
+
+# %% [markdown]
+# ## 9 · At full size
+#
+# What the whole study takes, and the command that runs it: `make figures MODEL=qwen3-30b-a3b PRESET=paper`.
+
+# %%
+large = cost.estimate(lm.MODELS["qwen3-30b-a3b"], probes.PRESETS["paper"])
+pd.DataFrame([line.split(": ", 1) for line in large], columns=["what", "how much"])
