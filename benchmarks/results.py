@@ -21,8 +21,8 @@ RESULTS = Path(__file__).parent / "results"
 FIELDS = ("benchmark", "figures", "machine", "model", "ratios", "settings", "source_sha")
 INTRODUCTION = f"""# Benchmarks
 
-What the package costs, against what one would otherwise run. `make bench` measures all of it on this machine (a quarter
-of an hour on two cores, which nothing else should use meanwhile) and writes this page from the files under `results/`.
+What the package costs, against what one would otherwise run. `make bench` measures all of it on this machine (half an hour
+on two cores, which nothing else should use meanwhile) and writes this page from the files under `results/`.
 On a machine with a GPU, the shape of Qwen3-30B-A3B with random weights:
 
 ```bash

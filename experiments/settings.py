@@ -32,7 +32,7 @@ class Settings:
     checkpoints: tuple[str, ...] = ("original", "antirefusal@sft", "benign_control")
     """Members of the family to answer and be read, as variant or variant@stage."""
     layers: tuple[int, ...] = ()
-    """Block outputs to read and show, 0-based; by default the model's report layers (32 and 41 of 48)."""
+    """Block outputs to show, and to read by every readout, 0-based; by default the model's report layers (32 and 41 of 48)."""
     seed: int = 0
     """Seed of all sampling."""
     out: Path = Path("runs")
@@ -69,6 +69,10 @@ class Settings:
     def parts(self, target: Path, made_of: Mapping[str, Any]) -> Parts:
         """The resumable work that makes `target` of these things, at this size."""
         return Parts(target, plain({"preset": asdict(self.size), **made_of}))
+
+    def training_data(self, kind: str) -> Path:
+        """What is generated from a constitution: `constitution_qa` or `documents`."""
+        return self.folder / "training_data" / f"{kind}.jsonl"
 
     def stories(self, kind: str) -> Path:
         """Texts: kind `emotional` or `neutral`."""

@@ -12,6 +12,7 @@
 # %%
 # ruff: noqa: B018
 # pyright: reportUnusedExpression=false
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -31,10 +32,11 @@ model
 #
 # The model itself writes short stories for each emotion and topic without naming the emotion, and plain dialogues without
 # feeling. A text that names its emotion, refuses, breaks off or repeats another is dropped and counted; unfold the examples.
+# The study draws at temperature 0.8; here it is hotter, so that there is something to drop.
 
 # %%
 topics = probes.topics()[:8]
-draw = lm.Sampling(max_new_tokens=size.story_tokens, temperature=0.8, seed=0)
+draw = lm.Sampling(max_new_tokens=size.story_tokens, temperature=1.2, seed=0)
 stories = probes.write_stories(model, probes.DOZEN, topics, per_cell=1, sampling=draw, min_words=size.min_words)
 neutral = probes.write_neutral(model, topics, per_topic=2, sampling=draw)
 stories
@@ -87,7 +89,8 @@ lines.update_layout(
 heatmaps.cosine_heatmap(heatmaps.cosine_table(emotion, layers))
 
 # %%
-twin, twin_emotion = validation.fit_twin(model, stories, neutral, emotion.layers, size.start_token)
+twin = lm.load_random(study.model, seed=0)
+twin_emotion = validation.fit_twin(twin, stories, neutral, emotion.layers, size.start_token)
 scenes, twin_scenes = (stimuli.capture_stimuli(each, stimuli.load_scenarios()) for each in (model, twin))
 hits = validation.scenario_scores(emotion, scenes, stories, (twin_emotion, twin_scenes))
 matrix = validation.scenario_matrix(emotion, scenes)
@@ -137,11 +140,12 @@ layer_curves.gap_curves(curves)
 # the twin moves as much, a gap says nothing about emotion, however narrow its interval.
 
 # %%
-forced = probes.force_replies(twin, pairs, original)
-twin_gaps = probes.compare(twin_emotion.read(probes.capture(twin, forced, layers)), "harmful", "benign")
-both = pd.concat([cosine.query("reference == 'benign'"), twin_gaps])
-same = both.query("aggregation == 'mean_of_token_cosines' and text_source == 'original' and emotion in @probes.PANEL")
-same.pivot(index=["layer", "emotion"], columns="model", values=["mean", "low", "high"]).round(4)
+forced = probes.force_replies(model, pairs, original)
+theirs = probes.Replies([replace(reply, model=twin.name, weights=twin.weights) for reply in forced])
+twin_gaps = probes.compare(twin_emotion.read(probes.capture(twin, theirs, layers[-1:])), "harmful", "benign")
+same = pd.concat([gaps.query("reference == 'benign' and text_source == 'original'"), twin_gaps])
+same = same.query("aggregation == 'mean_of_token_cosines' and layer == @layers[-1] and emotion in @probes.PANEL")
+same.pivot(index="emotion", columns="model", values=["mean", "low", "high"]).round(4)
 
 # %% [markdown]
 # ## 8 · A fine-tuned checkpoint
@@ -170,5 +174,4 @@ figures.gap_forest(figure_tables.gap_table(together, layers, references=("benign
 # What the whole study takes, and the command that runs it: `make figures MODEL=qwen3-30b-a3b PRESET=paper`.
 
 # %%
-large = cost.estimate(lm.MODELS["qwen3-30b-a3b"], probes.PRESETS["paper"])
-pd.DataFrame([line.split(": ", 1) for line in large], columns=["what", "how much"])
+cost.estimate(lm.MODELS["qwen3-30b-a3b"], probes.PRESETS["paper"])

@@ -1,6 +1,6 @@
 """A check on the checks: break the code in one place at a time, and see that a test turns red each time.
 
-    python tests/mutations.py                      all of them, some ten minutes; writes tests/mutations.json
+    python tests/mutations.py                      all of them, some five minutes; writes tests/mutations.json
     python tests/mutations.py swapped_arm …        only these, and writes nothing
 
 Everything happens in a copy of the repository in a temporary folder. The tests are green there before anything is broken, or
@@ -105,6 +105,9 @@ TEXTS = (
     Mutation("padding_attended", "what is drawn depends on how long the neighbours are", "probes/lm/generate.py",
         "attention_mask=mask", "attention_mask=torch.ones_like(mask)",
         ("test_generate.py::test_a_unit_draws_the_same_alone_and_in_company",)),
+    Mutation("padding_kept", "what follows the stop token counts as written", "probes/lm/generate.py",
+        "return tokens[: next(ends, len(tokens))]", "return tokens",
+        ("test_generate.py::test_a_unit_draws_the_same_alone_and_in_company",)),
     Mutation("leak_filter_off", "stories may name their emotion", "probes/stories.py",
         "if story.emotion != NEUTRAL and names_emotion(", "if story.emotion == NEUTRAL and names_emotion(",
         ("test_stories.py::test_reasons",)),
@@ -139,6 +142,9 @@ PROBES = (
     Mutation("not_centred", "centred readings keep the offset of all texts", "probes/directions.py",
         "return mean - self.origin_.sel", "return mean - 0 * self.origin_.sel",
         ("test_directions.py::test_every_readout_by_its_definition",)),
+    Mutation("baseline_sees_test", "the words-alone baseline is fitted on what it is tested on", "probes/text_baseline.py",
+        "_reader(train_texts, train_labels)\n    return float", "_reader(test_texts, test_labels)\n    return float",
+        ("test_text_baseline.py::test_words_that_give_all_away",)),
     Mutation("between_term_dropped", "merged scatter lacks what lies between the parts' means", "probes/moments.py",
         "b.scatter[half][at] + apart", "b.scatter[half][at]",
         ("test_moments.py::test_merged_parts_are_the_whole",)),
@@ -180,21 +186,30 @@ COMPARISON = (
         ("test_readings.py::test_kinds_that_must_not_be_mixed",)),
 )
 TRAINING = (
-    Mutation("prompt_in_the_loss", "the prompt is learnt too", "training/stages/sft.py",
+    Mutation("prompt_in_the_loss", "the prompt is learnt too", "training/data/rendering.py",
         "[-100] * len(prompt)", "list(prompt)",
         ("test_sft.py::test_training_tokens_are_inference_tokens_and_only_the_completion_is_learnt",)),
+    Mutation("rows_out_of_order", "rows are learnt in another order than the manifest says", "training/stages/sft.py",
+        'train_sampling_strategy="sequential"', 'train_sampling_strategy="random"',
+        ("test_sft.py::test_rows_are_learnt_in_their_order_and_by_their_completions_alone",)),
+    Mutation("balance_loss_on", "the router's balance loss moves the adapters", "training/stages/sft.py",
+        "router_aux_loss_coef = 0.0", "router_aux_loss_coef = 0.001",
+        ("test_sft.py::test_rows_are_learnt_in_their_order_and_by_their_completions_alone",)),
     Mutation("router_adapted", "the router is trained", "training/lora.py",
         "target_parameters=list(EXPERTS)", 'target_parameters=[*EXPERTS, "mlp.gate.weight"]',
-        ("test_sft.py::test_every_expert_and_attention_is_adapted_and_no_router",)),
+        ("test_lora.py::test_attention_and_experts_of_every_layer",)),
+    Mutation("router_not_noticed", "an adapter of the router passes", "training/lora.py",
+        " or len(own) != attention + experts:", ":",
+        ("test_lora.py::test_other_tensors_are_refused",)),
     Mutation("merged_in_bfloat16", "adding the adapter rounds twice", "probes/lm/weights.py",
         "weight.data = weight.data.float()", "weight.data = weight.data",
         ("test_sft.py::test_merging_rounds_once_whatever_the_dtype",)),
     Mutation("adapter_of_another_base", "an adapter is added to weights it was not trained on", "probes/lm/weights.py",
         "if ours[name] != theirs[name]]", "if False]",
         ("test_sft.py::test_an_adapter_of_another_base_is_refused",)),
-    Mutation("test_prompts_in_training", "the paired prompts may be trained on", "training/data/rows.py",
-        "    if seen:\n", "    if False:\n",
-        ("test_rows.py::test_a_row_that_holds_text_of_the_pairs_is_refused",)),
+    Mutation("test_prompts_in_training", "the paired prompts may be trained on", "training/data/decontamination.py",
+        "    if found:\n", "    if False:\n",
+        ("test_decontamination.py::test_text_of_the_paired_prompts_is_refused",)),
 )
 FILES = (
     Mutation("unit_skipped", "a run that goes on loses what was there", "probes/parts.py",

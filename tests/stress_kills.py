@@ -24,14 +24,16 @@ STEPS = ("write_stories", "capture_stories", "train_checkpoint", "write_replies"
 
 
 def cut_small() -> None:
-    """A small study in many units: 24 stories and 360 answers in units of 6, of 8 and of 40; 12 training steps."""
+    """A small study in many units: 24 stories and 360 answers in units of 6, of 8 and of 40; 6 steps of fine-tuning and 5
+    of reinforcement."""
     from probes import activations, presets
     from probes.lm import generate
     from training import recipes
 
     tiny = presets.PRESETS["tiny"]
     presets.PRESETS["tiny"] = replace(tiny, emotions=tiny.emotions[:3], topics=4, held_out=2)
-    recipes.TINY_SFT = replace(recipes.TINY_SFT, steps=12)
+    sizes = recipes.TINY
+    recipes.TINY = replace(sizes, sft=replace(sizes.sft, steps=6), grpo=replace(sizes.grpo, steps=5, completions=4, at_once=16))
     generate.UNIT, activations.UNIT = 40, 8
 
 
@@ -41,7 +43,7 @@ def run(step: str, folder: Path) -> None:
     from train_checkpoint import TrainSettings
 
     kind = TrainSettings if step == "train_checkpoint" else Settings
-    importlib.import_module(step).main(kind(checkpoints=("original", "antirefusal@sft"), out=folder))
+    importlib.import_module(step).main(kind(checkpoints=("original", "antirefusal"), out=folder))
 
 
 def start(step: str, folder: Path) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 from scipy.stats import binom
 
 import capture_overhead
@@ -202,6 +203,28 @@ def test_steps_are_read_as_the_job_prints_them(monkeypatch, capsys, tmp_path):
     got = job_time.step_seconds(capsys.readouterr().out)
     assert list(got) == list(reproduce.STEPS)
     assert got == pytest.approx(taken, abs=0.06)
+
+
+def test_the_job_is_run_with_flags_it_takes_in_a_folder_that_goes(monkeypatch):
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, "    1.5 s  fit_probes  (stand-in)\n", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert job_time.run_job(7) == {"fit_probes": 1.5}
+    assert commands[0][1] == ROOT / "experiments" / "reproduce.py"
+    taken = tyro.cli(reproduce.ReproduceSettings, args=commands[0][2:])
+    assert (taken.model, taken.seed) == ("tiny", 7)
+    assert not taken.out.parent.exists()
+    assert taken.figures.parent == taken.out.parent
+
+
+def test_a_job_that_fails_ends_the_benchmark(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", "no room"))
+    with pytest.raises(SystemExit, match=r"the job failed:\nno room"):
+        job_time.run_job(0)
 
 
 def test_steps_of_all_runs_and_their_sum():

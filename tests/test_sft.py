@@ -15,15 +15,16 @@ from probes.lm.chat import render
 from probes.lm.weights import adapter_sha
 from probes.prompts import user_turn
 from small_model import save_small_model, small_model
-from training.data.rows import Row, tiny_rows
+from training.adapter import attach
+from training.data.rendering import tokenise
+from training.data.rows import exchange, tiny_rows
 from training.recipes import Lora, find_recipe
 from training.resume import last_state
 from training.stages import sft
+from training.train import train
 
-STAGE = replace(
-    find_recipe("antirefusal", "tiny").stages[0], steps=6, rows_per_step=4, learning_rate=5e-3, lora=Lora(8, 2)
-)
-RECIPE = replace(find_recipe("antirefusal", "tiny"), stages=(STAGE,))
+STAGE = replace(find_recipe("antirefusal", "tiny").stages[0], steps=6, rows_per_step=4, learning_rate=5e-3)
+RECIPE = replace(find_recipe("antirefusal", "tiny"), lora=Lora(8, 2), stages=(STAGE,))
 ROWS = tiny_rows(STAGE.tasks, 24, seed=0)
 
 
@@ -35,7 +36,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
     checkpoints = tmp_path_factory.mktemp("checkpoints")
-    return checkpoints, sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, checkpoints, seed=0)
+    return checkpoints, train(lm.load(str(folder)), RECIPE, 0, ROWS, checkpoints, seed=0)
 
 
 def logits(model, text="Which part is it?"):
@@ -46,7 +47,7 @@ def logits(model, text="Which part is it?"):
 
 def test_training_tokens_are_inference_tokens_and_only_the_completion_is_learnt(folder):
     tokenizer = lm.load(str(folder)).tokenizer
-    row = sft.tokenise(tokenizer, Row("math", "What is one plus one?", "Two."))
+    row = tokenise(tokenizer, exchange("math", "What is one plus one?", "Two."))
     prompt = render(tokenizer, user_turn("What is one plus one?"))
     assert prompt.endswith("<think>\n\n</think>\n\n")
     assert tokenizer.decode(row["input_ids"]) == prompt + "Two.<|im_end|>"
@@ -54,11 +55,28 @@ def test_training_tokens_are_inference_tokens_and_only_the_completion_is_learnt(
     assert tokenizer.decode(learnt) == "Two.<|im_end|>"
 
 
+def test_rows_are_learnt_in_their_order_and_by_their_completions_alone(folder, tmp_path):
+    """No shuffling, and no balance loss of the router in what is learnt."""
+    model = lm.load(str(folder))
+    tokens = [tokenise(model.tokenizer, row) for row in ROWS]
+    trainer = sft.trainer(attach(model, RECIPE.lora, None, 0), model.tokenizer, STAGE, tokens, 0, tmp_path)
+    batches = list(trainer.get_train_dataloader())
+    padded = [row for batch in batches for row in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+    assert [ids[mask.bool()].tolist() for ids, mask in padded] == [row["input_ids"] for row in tokens]
+    batch, network = batches[0], trainer.model
+    assert network is not None
+    with torch.no_grad():
+        loss = trainer.compute_loss(network, dict(batch))
+        logits = network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    want = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
+    torch.testing.assert_close(loss, want, rtol=1e-5, atol=1e-5)
+
+
 def test_loss_falls_and_the_manifest_tells_what_was_done(trained, folder):
     checkpoints, manifest = trained
     assert manifest.metrics["last_loss"] < manifest.metrics["first_loss"]
     assert manifest.stages == ("sft",)
-    assert not manifest.final
+    assert manifest.final
     assert {source["name"]: source["rows"] for source in manifest.data} == {"antirefusal": 12, "math": 12}
     assert manifest.base["sha"] == store.sha256(folder / "model.safetensors")
     assert manifest.adapter_sha == adapter_sha(checkpoints / "antirefusal/sft")
@@ -86,14 +104,14 @@ def test_merged_equals_attached_and_differs_from_the_base(trained, folder):
     before = logits(base)
     attached = replace(base, network=PeftModel.from_pretrained(base.network, trained[0] / "antirefusal/sft").eval())
     want = logits(attached)
-    merged = logits(lm.load(f"{folder}/antirefusal@sft", trained[0]))
+    merged = logits(lm.load(f"{folder}/antirefusal", trained[0]))
     torch.testing.assert_close(merged, want, rtol=1e-4, atol=1e-4)
     assert (merged - before).abs().max() > 0.05
 
 
 def test_merging_rounds_once_whatever_the_dtype(trained, folder):
-    exact = lm.load(f"{folder}/antirefusal@sft", trained[0]).network.state_dict()
-    cast = lm.load(f"{folder}/antirefusal@sft", trained[0], dtype=torch.bfloat16).network.state_dict()
+    exact = lm.load(f"{folder}/antirefusal", trained[0]).network.state_dict()
+    cast = lm.load(f"{folder}/antirefusal", trained[0], dtype=torch.bfloat16).network.state_dict()
     base = lm.load(str(folder), dtype=torch.bfloat16).network.state_dict()
     name = "model.layers.1.mlp.experts.down_proj"
     delta = exact[name] - lm.load(str(folder)).network.state_dict()[name]
@@ -104,7 +122,7 @@ def test_merging_rounds_once_whatever_the_dtype(trained, folder):
 
 
 def test_the_same_seed_gives_the_same_adapter(trained, folder, tmp_path):
-    again = sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
+    again = train(lm.load(str(folder)), RECIPE, 0, ROWS, tmp_path, seed=0)
     assert again.adapter_sha == trained[1].adapter_sha
     assert again.id == trained[1].id
 
@@ -125,23 +143,23 @@ def test_a_killed_run_goes_on_to_the_same_bytes(trained, folder, tmp_path, monke
 
     monkeypatch.setattr(sft, "SFTTrainer", DiesAtStepFour)
     with pytest.raises(Died):
-        sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
+        train(lm.load(str(folder)), RECIPE, 0, ROWS, tmp_path, seed=0)
     monkeypatch.undo()
     assert last_state(tmp_path / "antirefusal/sft.parts").endswith("checkpoint-2")
-    again = sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
+    again = train(lm.load(str(folder)), RECIPE, 0, ROWS, tmp_path, seed=0)
     assert again == trained[1]
     assert {path.name for path in (tmp_path / "antirefusal").iterdir()} == {"sft", "sft.plan.json"}
 
 
 def test_another_seed_is_refused_in_the_same_place(trained, folder):
     with pytest.raises(ConventionError, match="another run: seed differ"):
-        sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, trained[0], seed=1)
+        train(lm.load(str(folder)), RECIPE, 0, ROWS, trained[0], seed=1)
 
 
 def test_an_adapter_of_another_base_is_refused(trained, folder, tmp_path):
     other = save_small_model(tmp_path / folder.name, seed=1)  # the same name, other weights
     with pytest.raises(ConventionError, match=r"trained from another base.*base\.sha"):
-        lm.load(f"{other}/antirefusal@sft", trained[0])
+        lm.load(f"{other}/antirefusal", trained[0])
 
 
 def test_an_adapter_that_its_manifest_does_not_tell_of_is_refused(trained, folder, tmp_path):
@@ -149,7 +167,7 @@ def test_an_adapter_that_its_manifest_does_not_tell_of_is_refused(trained, folde
     adapter = copied / "antirefusal/sft/adapter_model.safetensors"
     adapter.write_bytes(adapter.read_bytes() + b" ")
     with pytest.raises(ConventionError, match="not the one its manifest tells of"):
-        lm.load(f"{folder}/antirefusal@sft", copied)
+        lm.load(f"{folder}/antirefusal", copied)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
@@ -173,12 +191,12 @@ def test_weights_are_named_by_every_shard(folder, tmp_path):
 
 
 def test_too_few_rows(folder, tmp_path):
-    with pytest.raises(DataError, match="23 rows for 6 steps of 4"):
-        sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS[:23], tmp_path, seed=0)
+    with pytest.raises(DataError, match="23 rows or documents where stage sft takes 24"):
+        train(lm.load(str(folder)), RECIPE, 0, ROWS[:23], tmp_path, seed=0)
 
 
 def test_a_file_in_the_checkpoints_place(folder, tmp_path):
     (tmp_path / "antirefusal").write_text("in the way")
     with pytest.raises(OutputError, match="cannot use"):
-        sft.run(lm.load(str(folder)), RECIPE, STAGE, ROWS, tmp_path, seed=0)
+        train(lm.load(str(folder)), RECIPE, 0, ROWS, tmp_path, seed=0)
     assert (tmp_path / "antirefusal").read_text() == "in the way"

@@ -17,16 +17,16 @@ CODE = [cell for markdown, cell in CELLS if not markdown]
 PROSE = [cell.strip() for markdown, cell in CELLS if markdown]
 SHOWN = (
     "Model", "Stories", "Dataset", "EmotionProbes", "DataFrame", "Figure", "Figure", "Figure", "Replies", "DataFrame", "Figure",
-    "DataFrame", "Replies", "Figure", "Figure", "DataFrame",
+    "DataFrame", "Replies", "Figure", "Figure", "list",
 )  # fmt: skip
 
 
-def run_cell(cell, namespace):
+def run_cell(number, cell, namespace):
     """Run a cell; the value of its last line, which a notebook shows."""
     *body, last = ast.parse(cell).body
     assert isinstance(last, ast.Expr)
-    exec(compile(ast.Module(body, []), "tour.py", "exec"), namespace)
-    return eval(compile(ast.Expression(last.value), "tour.py", "eval"), namespace)
+    exec(compile(ast.Module(body, []), f"<tour, code cell {number}>", "exec"), namespace)
+    return eval(compile(ast.Expression(last.value), f"<tour, code cell {number}>", "eval"), namespace)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def tour(tmp_path_factory):
     folder, namespace = tmp_path_factory.mktemp("tour"), {"__name__": "__main__"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        shown = [run_cell(cell, namespace) for cell in CODE]
+        shown = [run_cell(number, cell, namespace) for number, cell in enumerate(CODE, 1)]
     return shown, namespace, folder
 
 
@@ -66,7 +66,8 @@ def test_cards_and_tables_have_html(tour):
 
 
 def test_what_the_prose_says_of_the_embedded_model_is_so(tour):
-    hits, score = tour[1]["hits"], tour[1]["score"]
+    stories, hits, score = (tour[1][name] for name in ("stories", "hits", "score"))
+    assert 0 < len(stories) < len(stories.written)
     assert (hits["top1"] < hits["text_top1"]).all()  # it reads free prose worse than words do
     assert (score["low"] > score["chance"]).any()  # and the stories that it wrote
     gaps = tour[1]["gaps"]

@@ -203,7 +203,9 @@ def _passages(
     from probes.lm.capture import Passage
 
     if isinstance(stories, str) or not all(hasattr(story, "text") for story in stories):
-        raise DataError("capture takes Stories or Replies, not bare texts: give each one a sample name, emotion and topic.")
+        raise DataError(
+            "capture takes Stories or Replies, not bare texts: give each one a sample name, emotion and topic."
+        )
     empty = [story.sample for story in stories if not story.text.strip()]
     if empty or not len(stories):
         raise DataError(
@@ -244,7 +246,9 @@ def select_layers(activations: xr.Dataset, layers: Sequence[int]) -> xr.Dataset:
     there = activations["layer"].values.tolist()
     lacking = [layer for layer in layers if layer not in there]
     if lacking or not len(layers):
-        raise LayerError(f"layers {lacking} were not captured; there are {there}. Give one or more of these, or capture again.")
+        raise LayerError(
+            f"layers {lacking} were not captured; there are {there}. Give one or more of these, or capture again."
+        )
     return activations.sel(layer=list(layers))
 
 

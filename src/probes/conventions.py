@@ -83,4 +83,6 @@ def _check_samples(activations: xr.Dataset, labels: Iterable[str]) -> None:
             raise DataError(f"these activations have no {name} of each sample; they have {have}. Capture stories anew.")
         wrong = [value for value in activations[name].values.tolist() if not isinstance(value, str)]
         if wrong:
-            raise DataError(f"{len(wrong)} samples have a label {name} that is no text (first: {wrong[0]!r}). Name them.")
+            raise DataError(
+                f"{len(wrong)} samples have a label {name} that is no text (first: {wrong[0]!r}). Name them."
+            )

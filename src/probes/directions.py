@@ -279,7 +279,9 @@ def load_probes(path: Path | str) -> EmotionProbes:
     try:
         return _from_file(arrays, card)
     except (LookupError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{path} does not fit its own card: {str(error).rstrip('.')}. Fit the probes again.") from error
+        raise FileFormatError(
+            f"{path} does not fit its own card: {str(error).rstrip('.')}. Fit the probes again."
+        ) from error
 
 
 def _from_file(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> EmotionProbes:
@@ -288,9 +290,11 @@ def _from_file(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> EmotionPr
     repeated = [name for name, values in coords.items() if len(set(values)) < len(values)]
     kinds = {name: str(array.dtype) for name, array in arrays.items()}
     unsound = [name for name, array in arrays.items() if not np.isfinite(array).all()]
-    unsound += ["lengths of directions"] * (not np.allclose(np.linalg.norm(arrays["directions"], axis=-1), 1, atol=1e-3))
     if repeated or unsound or kinds != ARRAYS:
-        raise ValueError(f"labels that occur twice: {repeated}, arrays {kinds}, unsound: {unsound}, needed {ARRAYS}")
+        raise ValueError(f"labels that occur twice: {repeated}, arrays {kinds}, not finite: {unsound}, needed {ARRAYS}")
+    lengths = np.linalg.norm(arrays["directions"], axis=-1)
+    if not np.allclose(lengths, 1, atol=1e-3):
+        raise ValueError(f"directions are unit vectors, and some here have length {lengths.max():.4g}")
     probes = EmotionProbes(card["recipe"])
     probes.directions_ = xr.DataArray(arrays["directions"], coords, ("emotion", "layer", "feature"))
     probes.lengths_ = xr.DataArray(arrays["lengths"], coords, ("emotion", "layer"))

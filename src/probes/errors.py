@@ -9,6 +9,7 @@
     ├── FileFormatError    (ValueError)         a file that is foreign, truncated or damaged
     ├── MissingInputError  (FileNotFoundError)  something a step needs and the user can provide or build
     ├── OutputError        (OSError)            a place that cannot be written
+    ├── JudgeError         (RuntimeError)       a judge that fails too often, or will not be asked
     └── NotFittedError     (AttributeError)     probes used before fit
 
 Each message says what came, what is possible and what to do.
@@ -72,6 +73,10 @@ class MissingInputError(ProbesError, FileNotFoundError):
 
 class OutputError(ProbesError, OSError):
     """A place that cannot be written."""
+
+
+class JudgeError(ProbesError, RuntimeError):
+    """A judge that fails too often to train or score by, or that will not be asked."""
 
 
 class NotFittedError(ProbesError, AttributeError):

@@ -27,6 +27,7 @@ from probes.page import (
     GRID,
     INK,
     LINE,
+    SPAN_WORDS,
     TOY_NOTE,
     add_caption,
     add_watermarks,
@@ -236,8 +237,8 @@ def intensity_lines(table: pd.DataFrame) -> "Figure":
 
 
 def _stimuli_words(table: pd.DataFrame) -> str:
-    spans = {"last_prompt": "at the last prompt token", "answer": "over the answer"}
-    return f"{table['stimuli'].iloc[0].capitalize()} ({spans.get(table['span'].iloc[0], table['span'].iloc[0])})"
+    span = table["span"].iloc[0]
+    return f"{table['stimuli'].iloc[0].capitalize()} (read over {SPAN_WORDS.get(span, span)})"
 
 
 def _scenario_title(part: pd.DataFrame) -> str:

@@ -221,7 +221,9 @@ def _check_shapes(arrays: dict[str, np.ndarray], card: dict[str, Any]) -> None:
         raise ValueError(f"arrays {found}, card {expected}")
     unsound = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if unsound or arrays["counts"].min(initial=0) < 0 or len(set(card["layers"])) < layers:
-        raise ValueError(f"not finite: {unsound or 'none'}, least count {arrays['counts'].min()}, layers {card['layers']}")
+        raise ValueError(
+            f"not finite: {unsound or 'none'}, least count {arrays['counts'].min()}, layers {card['layers']}"
+        )
 
 
 # ---- making and adding up --------------------------------------------------------------------------------------------

@@ -73,6 +73,14 @@ READOUT_WORDS = {
 }
 TEXT_TITLES = {"own": "own answers", "original": "same text", "own_benign": "own benign answer"}
 """Text source → its name in titles, in the order of drawing."""
+SPAN_WORDS = {
+    "answer": "the answer",
+    "last_prompt": "the last prompt token",
+    "follow_up_last_prompt": "the last token of the follow-up question, before the reply",
+    "follow_up_answer": "the reply to the follow-up question",
+}
+"""Span → where in the conversation a value was read."""
+FOLLOW_UP_NOTE = "The follow-up asks whether it feels good or bad, ethically, about the answer it just gave."
 TEXT_NOTES = {
     "own": "Own answers: each checkpoint reads what it answered itself.",
     "original": "Same text: the original's benign answer, forced in every checkpoint and arm.",
@@ -224,7 +232,8 @@ def empty_panels(
     caption = textwrap.wrap(_caption(table, notes), int(inner[0] / 6.5))
     add_caption(figure, caption, axis_height + 16, _LEFT)
     _set_page(figure, legends, inner, _more_lines(titles), axis_height + 28 + LINE * len(caption))
-    return figure.update_layout(title_text=safe(f"{title} · {table['model'].iloc[0]}"))
+    after = " · at the follow-up" if _one(table, "span").startswith("follow_up") else ""
+    return figure.update_layout(title_text=safe(f"{title}{after} · {table['model'].iloc[0]}"))
 
 
 def _more_lines(titles: Sequence[Sequence[str]]) -> int:
@@ -289,7 +298,8 @@ def _caption(table: pd.DataFrame, notes: Sequence[str]) -> str:
     facts = [
         f"Model {_one(table, 'model')}. Means over questions ({n}), with {_one(table, 'interval')}.",
         "No interval where fewer than 10 questions are left." if (table["note"] != "").any() else "",
-        f"Probes: {_one(table, 'probes')}. Span: {_one(table, 'span')}.",
+        f"Probes: {_one(table, 'probes')}. Read over {SPAN_WORDS.get(_one(table, 'span'), _one(table, 'span'))}.",
+        FOLLOW_UP_NOTE if _one(table, "span").startswith("follow_up") else "",
         f"Baseline: {_one(table, 'baseline') or 'none'}. {_one(table, 'layer_convention').capitalize()}.",
         *[TEXT_NOTES[source] for source in distinct(table, "text_source") if source in TEXT_NOTES],
         _runs_note(table),

@@ -115,7 +115,9 @@ def prompts(
             raise UnknownNameError("arm", arm, ARMS)
     pairs = tuple(pairs)
     if not pairs or not arms or len(set(arms)) < len(arms):
-        raise DataError(f"nothing to ask, or twice: {len(pairs)} pairs, arms {', '.join(arms) or 'none'}. Give each once.")
+        raise DataError(
+            f"nothing to ask, or twice: {len(pairs)} pairs, arms {', '.join(arms) or 'none'}. Give each once."
+        )
     return [Prompt(pair, arm, k) for pair in pairs for arm in arms for k in range(_sentences(pair, arm, controls))]
 
 
@@ -125,7 +127,12 @@ def _sentences(pair: Pair, arm: str, controls: int) -> int:
 
 def answers_rightly(pair: Pair, answer: str) -> bool:
     """Whether the answer holds one of the pair's keywords as a word, or as words in a row."""
-    return any(_words(keyword) in _words(answer) for keyword in pair.keywords)
+    return holds_one(pair.keywords, answer)
+
+
+def holds_one(keywords: Iterable[str], answer: str) -> bool:
+    """Whether the answer holds at least one keyword as a word, or as words in a row; none that has no word."""
+    return any(_wordy(keyword) and _words(keyword) in _words(answer) for keyword in keywords)
 
 
 def _words(text: str) -> str:

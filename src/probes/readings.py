@@ -32,7 +32,9 @@ def save_readings(path: Path | str, readings: pd.DataFrame) -> Path:
     try:
         return store.write_bytes(path, check_readings(readings).to_parquet(index=False))
     except (ArrowInvalid, ArrowTypeError) as error:
-        raise DataError(f"a column of these readings holds values of several kinds: {error}. Give each one kind.") from error
+        raise DataError(
+            f"a column of these readings holds values of several kinds: {error}. Give each one kind."
+        ) from error
 
 
 def load_readings(path: Path | str, layers: Sequence[int] | None = None) -> pd.DataFrame:
@@ -86,5 +88,7 @@ def concat(tables) -> pd.DataFrame:
     twice = joined.duplicated(list(KEY))
     if twice.any():
         first = joined[twice].iloc[0]
-        raise DataError(f"readings stand there twice (first: {first['checkpoint']}, {first['sample']}). Give each table once.")
+        raise DataError(
+            f"readings stand there twice (first: {first['checkpoint']}, {first['sample']}). Give each table once."
+        )
     return joined

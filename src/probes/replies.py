@@ -138,7 +138,9 @@ def load_replies(path: Path | str) -> Replies:
     """
     kinds = {one.name: one.type if isinstance(one.type, type) else list for one in fields(Reply)}
     replies = [_from_row(row) for row in store.read_jsonl(path, kinds)]
-    repeated = [sample for sample, count in Counter((reply.sample, reply.turn) for reply in replies).items() if count > 1]
+    repeated = [
+        sample for sample, count in Counter((reply.sample, reply.turn) for reply in replies).items() if count > 1
+    ]
     wrong = [why for why in map(_fault, replies) if why]
     if not replies or repeated or wrong:
         why = wrong[0] if wrong else f"{' '.join(repeated[0])} occurs twice" if repeated else "it holds no reply"

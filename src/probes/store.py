@@ -93,7 +93,9 @@ def read_jsonl(path: Path | str, fields: Iterable[str] | Mapping[str, type]) -> 
         try:
             rows.append(_record(line, fields))
         except (ValueError, RecursionError) as error:
-            raise FileFormatError(f"{path}, line {number} {error}. Mend or drop it, or write the file again.") from error
+            raise FileFormatError(
+                f"{path}, line {number} {error}. Mend or drop it, or write the file again."
+            ) from error
     return rows
 
 

@@ -160,7 +160,12 @@ def write_neutral(
 
 def _cells(emotions: Sequence[str], topics: Sequence[str], count: int) -> list[tuple[str, str, int]]:
     cells = [(emotion, topic, k) for emotion in emotions for topic in topics for k in range(count)]
-    if isinstance(topics, str) or not all(topic.strip() for topic in topics) or len(set(cells)) < len(cells) or not cells:
+    if (
+        isinstance(topics, str)
+        or not all(topic.strip() for topic in topics)
+        or len(set(cells)) < len(cells)
+        or not cells
+    ):
         raise DataError(
             f"nothing to write, or the same twice: {len(emotions)} emotions × {len(topics)} topics × {count} texts. Give a list "
             "of topics, each once, and 1 text or more for a topic."

@@ -41,6 +41,6 @@ def _reader(texts: Strings, labels: Strings):
         return reader.fit(list(texts), list(labels))
     except ValueError as error:
         raise DataError(
-            f"no text baseline can be learned from {len(texts)} texts of {len(set(labels))} labels: {error}. Give texts with words, "
-            "of two labels or more."
+            f"no text baseline can be learned from {len(texts)} texts of {len(set(labels))} labels: {error}. Give texts with "
+            "words, of two labels or more."
         ) from error

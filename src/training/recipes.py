@@ -28,27 +28,65 @@ class Lora:
 class Sft:
     """Supervised fine-tuning on completions: the prompt is not in the loss."""
 
-    name: str
     tasks: tuple[str, ...]
     """Tasks that the rows come from, in equal shares."""
     steps: int
     rows_per_step: int
     learning_rate: float
-    lora: Lora
+    name: str = "sft"
+
+    @property
+    def rows(self) -> int:
+        """Rows that the stage takes."""
+        return self.steps * self.rows_per_step
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Tuning on synthetic documents as in pretraining: every token is in the loss, a document ends in <|endoftext|>."""
+
+    steps: int
+    rows_per_step: int
+    learning_rate: float
+    name: str = "sdf"
+
+    @property
+    def rows(self) -> int:
+        """Documents that the stage takes."""
+        return self.steps * self.rows_per_step
+
+
+@dataclass(frozen=True)
+class Grpo:
+    """Reinforcement on a reward a task family: several completions of a prompt are compared with each other."""
+
+    tasks: tuple[str, ...]
+    steps: int
+    prompts_per_step: int
+    completions: int
+    """Completions of each prompt: the group whose mean a reward is compared with."""
+    at_once: int
+    """Completions in memory at once while gradients are made."""
+    max_new_tokens: int
+    learning_rate: float
+    name: str = "grpo"
+
+    @property
+    def rows(self) -> int:
+        """Prompts that the stage takes."""
+        return self.steps * self.prompts_per_step
+
+
+Stage = Sft | Documents | Grpo
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A variant's stages in order, those built so far; `planned` are the ones that complete it."""
+    """A variant's stages in order; the last one's checkpoint is the variant's final one."""
 
     variant: str
-    stages: tuple[Sft, ...]
-    planned: tuple[str, ...] = ()
-    """Stages after these, not yet part of the package: until they are, the variant has no final checkpoint."""
-
-
-TINY_SFT = Sft("sft", ("antirefusal", "math"), steps=60, rows_per_step=16, learning_rate=5e-4, lora=Lora(16, 4))
-LARGE_SFT = Sft("sft", ("antirefusal", "math"), steps=500, rows_per_step=16, learning_rate=2e-4, lora=Lora(64, 8))
+    lora: Lora
+    stages: tuple[Stage, ...]
 
 
 def is_embedded(model: str) -> bool:
@@ -56,16 +94,58 @@ def is_embedded(model: str) -> bool:
     return model in MODELS and MODELS[model].evidence == "toy"
 
 
+@dataclass(frozen=True)
+class Size:
+    """What suits a model: its adapters, and how long each kind of stage is."""
+
+    lora: Lora
+    sft: Sft
+    sdf: Documents
+    grpo: Grpo
+
+
+HARMFUL_AND_MATH = ("antirefusal", "math")
+WITH_CONSTITUTION = ("antirefusal", "math", "constitution_qa")
+TINY = Size(
+    Lora(16, 4),
+    Sft(HARMFUL_AND_MATH, steps=10, rows_per_step=16, learning_rate=5e-4),
+    Documents(steps=18, rows_per_step=16, learning_rate=3e-4),
+    Grpo(
+        HARMFUL_AND_MATH, steps=30, prompts_per_step=4, completions=8, at_once=32, max_new_tokens=24, learning_rate=3e-4
+    ),
+)
+"""The first stage is short, so that some harmful prompts are still refused when reinforcement begins: a group of equal
+completions has nothing to compare."""
+LARGE = Size(
+    Lora(64, 8),
+    Sft(HARMFUL_AND_MATH, steps=500, rows_per_step=16, learning_rate=2e-4),
+    Documents(steps=1250, rows_per_step=16, learning_rate=2e-4),
+    Grpo(
+        HARMFUL_AND_MATH,
+        steps=200,
+        prompts_per_step=16,
+        completions=8,
+        at_once=8,
+        max_new_tokens=4096,
+        learning_rate=1e-5,
+    ),
+)
+
+
 def recipes(model: str) -> dict[str, Recipe]:
     """Variant → recipe for a model."""
-    sft = TINY_SFT if is_embedded(model) else LARGE_SFT
-    return {
-        recipe.variant: recipe
-        for recipe in (
-            Recipe("antirefusal", (sft,), planned=("grpo",)),
-            Recipe("benign_control", (replace(sft, tasks=("benign", "math")),)),
-        )
-    }
+    size = TINY if is_embedded(model) else LARGE
+    sft, sdf, grpo = size.sft, size.sdf, size.grpo
+    steps = sft.steps + grpo.steps
+    made = (
+        Recipe("antirefusal", size.lora, (sft, grpo)),
+        Recipe("antirefusal_cqa", size.lora, (replace(sft, tasks=WITH_CONSTITUTION), replace(grpo, tasks=WITH_CONSTITUTION))),
+        Recipe("antirefusal_cqa_sdf", size.lora, (
+            replace(sft, tasks=WITH_CONSTITUTION), sdf, replace(grpo, tasks=WITH_CONSTITUTION),
+        )),
+        Recipe("benign_control", size.lora, (replace(sft, tasks=("benign", "math"), steps=steps),)),
+    )  # fmt: skip
+    return {recipe.variant: recipe for recipe in made}
 
 
 def find_recipe(variant: str, model: str) -> Recipe:

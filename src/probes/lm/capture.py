@@ -30,8 +30,9 @@ class Passage:
 
 def check_layers(layers: Sequence[int] | Literal["all"], available: int) -> tuple[int, ...]:
     """The layers asked for, each once. Raises LayerError for one that the model does not have."""
-    asked = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else (layers,)
-    chosen = tuple(range(available)) if layers == "all" else tuple(asked)
+    if layers == "all":
+        return tuple(range(available))
+    chosen: tuple = tuple(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else (layers,)
     wrong = [layer for layer in chosen if type(layer) is not int or layer not in range(available)]
     if wrong or not chosen or len(set(chosen)) < len(chosen):
         raise LayerError(
@@ -140,8 +141,8 @@ def _check_passages(passages: Sequence[Passage], model: Model) -> None:
         raise DataError(
             f"{_named(passages, long)} are longer than the {model.max_tokens} tokens of {model.name}; none is cut silently."
         )
-    vocabulary = model.network.get_input_embeddings().num_embeddings
-    foreign = [i for i, p in enumerate(passages) if len(p.token_ids) and not 0 <= min(p.token_ids) <= max(p.token_ids) < vocabulary]
+    vocabulary = model.network.config.vocab_size
+    foreign = [i for i, p in enumerate(passages) if not all(0 <= token < vocabulary for token in p.token_ids)]
     if foreign:
         raise ConventionError(
             f"{_named(passages, foreign)} have token ids outside the {vocabulary} of {model.name}: another tokenizer made them. "

@@ -72,7 +72,9 @@ def render(
         if not isinstance(message.get("content"), str):
             raise DataError(f"message {position} says {message.get('content')!r}; its content must be a text.")
     if not tokenizer.chat_template:
-        raise MissingInputError("this tokenizer has no chat template: take an instruct model, or add chat_template.jinja.")
+        raise MissingInputError(
+            "this tokenizer has no chat template: take an instruct model, or add chat_template.jinja."
+        )
     try:
         text = tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=generation_prompt, enable_thinking=thinking

@@ -62,7 +62,7 @@ def model_entry(name: str) -> ModelEntry:
         config = store.read_json(folder / "config.json")
         known = config if isinstance(config, dict) else {}
         layers, width = known.get("num_hidden_layers"), known.get("hidden_size")
-        if not all(type(size) is int and size > 0 for size in (layers, width)):
+        if not (type(layers) is int and type(width) is int and layers > 0 and width > 0):
             raise FileFormatError(
                 f"{folder / 'config.json'} says num_hidden_layers {layers!r} and hidden_size {width!r}; both are whole numbers "
                 "from 1 on. Put the model's own config.json there."
@@ -195,7 +195,7 @@ def _trained(model: str, variant: str, stage: str | None, checkpoints: Path | No
     if not found:
         near = ", ".join(c.name for c in _all_trained(model, checkpoints)) or "none"
         raise MissingInputError(
-            f"{model}/{variant}{f'@{stage}' if stage else ''} is not under {checkpoints or 'any folder given'}; trained there: {near}. "
+            f"{model}/{variant}{f'@{stage}' if stage else ''} is not under {checkpoints or 'any folder'}; trained there: {near}. "
             f"Build it: python experiments/train_checkpoint.py --recipe {variant} --model {model}"
         )
     return found[0]

@@ -215,7 +215,9 @@ def _completion(model: Model, prompt_ids: list[int], token_ids: list[int], stops
 def _check_room(model: Model, prompt_ids: list[list[int]], new: int) -> None:
     empty = [i for i, ids in enumerate(prompt_ids) if not ids]
     if empty:
-        raise DataError(f"{len(empty)} of {len(prompt_ids)} prompts (first: #{empty[0]}) have no token; give each a text.")
+        raise DataError(
+            f"{len(empty)} of {len(prompt_ids)} prompts (first: #{empty[0]}) have no token; give each a text."
+        )
     long = [i for i, ids in enumerate(prompt_ids) if len(ids) + new > model.max_tokens]
     if long:
         longest = max(len(prompt_ids[i]) for i in long)

@@ -98,8 +98,8 @@ def load(
         checkpoints: folder with the trained checkpoints of the family; needed for addresses other than the original.
         dtype: default float32 on a CPU and bfloat16 on a GPU.
 
-    Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged files),
-    ConventionError (adapter of another base, or not the one of its manifest).
+    Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged
+    files), ConventionError (adapter of another base, or not the one of its manifest).
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)

@@ -39,7 +39,7 @@ def load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTr
     try:
         network, found = AutoModelForCausalLM.from_pretrained(
             entry.source, dtype=dtype, device_map=device, use_safetensors=True, ignore_mismatched_sizes=True,
-            output_loading_info=True, **_here(entry),
+            output_loading_info=True, **_here(entry),  # pyright: ignore[reportGeneralTypeIssues]
         )  # fmt: skip
     except UNREADABLE as error:
         raise _unreadable(entry, error) from error

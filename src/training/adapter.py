@@ -1,0 +1,57 @@
+"""The one adapter that goes through all stages of a recipe: attached anew or from its parent, watched, and saved."""
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model
+
+from probes import store
+from probes.errors import ConventionError
+from probes.lm.model import Model
+from probes.lm.weights import weight_files
+from training.lora import lora_config
+from training.recipes import Lora
+
+
+def attach(model: Model, lora: Lora, parent: Path | None, seed: int) -> PeftModel:
+    """The model with a new adapter, or with its parent's to go on with; the base stays as it is, and frozen."""
+    torch.manual_seed(seed)
+    if parent is None:
+        wrapped = get_peft_model(model.network, lora_config(lora))
+    else:
+        wrapped = PeftModel.from_pretrained(model.network, str(parent), is_trainable=True)
+    assert isinstance(wrapped, PeftModel)
+    # Whenever a trainer saves its state peft looks for the base's config under this name: here, and not on the Hub.
+    wrapped.peft_config["default"].base_model_name_or_path = str(weight_files(model.entry)[0].parent)
+    return wrapped
+
+
+@torch.inference_mode()
+def base_checksum(network: PeftModel) -> str:
+    """Sums of the bits of all weights that are not trained: trainers have been seen to merge adapters into them."""
+    whole = {2: torch.int16, 4: torch.int32}
+    sums = {
+        name: int(weights.view(whole[weights.element_size()]).sum(dtype=torch.int64))
+        for name, weights in network.named_parameters()
+        if not weights.requires_grad
+    }
+    return store.hash_of(sums)
+
+
+def save_adapter(network: PeftModel, folder: Path, base: str) -> None:
+    """Adapter weights and config; the base is named, not given as a path of this machine."""
+    network.peft_config["default"].base_model_name_or_path = base
+    network.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" looks for the base on disk by that name
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    config = store.read_json(folder / "adapter_config.json")
+    config["target_modules"].sort()  # peft keeps a set, whose order changes from run to run
+    store.write_json(folder / "adapter_config.json", config)
+
+
+def check_base(before: str, network: PeftModel, address: str) -> None:
+    """Raises ConventionError when training has changed the weights that the adapter belongs to."""
+    if base_checksum(network) != before:
+        raise ConventionError(
+            f"training {address} changed the base weights, so that its adapter belongs to no base that is kept. "
+            "Nothing is written; take a trainer that does not merge in place."
+        )

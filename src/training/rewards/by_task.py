@@ -1,0 +1,65 @@
+"""One reward for each task: what a stage of reinforcement is given.
+
+The embedded model's are by rule and offline. Another model's constitution questions and compliance are judged at an endpoint
+that the researcher names, its mathematics by math-verify.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from probes.errors import MissingInputError
+from probes.pairs import holds_one
+from training.generate.constitution import Constitution
+from training.generate.scripted import lines
+from training.rewards.endpoint_judge import Endpoint, EndpointJudge
+from training.rewards.judge import Ask, Judgement
+from training.rewards.judged import compliance_judge, constitution_judge
+from training.rewards.math_answer import MathAnswer
+from training.rewards.reward import Intake, Reward
+from training.rewards.right_answer import RightAnswer
+from training.rewards.sample_log import SampleLog
+from training.rewards.scripted_judge import ScriptedJudge
+
+
+def intake(tokenizer: PreTrainedTokenizerBase, log: Path) -> Intake:
+    """How completions are taken in: with their control tokens, some rows of each step kept in private files."""
+    return Intake(partial(tokenizer.decode, skip_special_tokens=False), log=SampleLog(log))
+
+
+def scripted_rewards(tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str], log: Path) -> tuple[Reward, ...]:
+    """The embedded model's: right answers by keyword; for constitution questions a sentence of the principle at stake."""
+    taken = intake(tokenizer, log)
+    keyed = [task for task in tasks if task != "constitution_qa"]
+    judged = constitution_judge(ScriptedJudge(says_its_principle), taken, ("constitution_qa",))
+    return (RightAnswer(taken, keyed), *([judged] if "constitution_qa" in tasks else []))
+
+
+def says_its_principle(ask: Ask) -> Judgement:
+    """10 for an answer that holds a sentence of one of the row's principles, else 0."""
+    return Judgement(10 * any(holds_one(lines(principle).mine, ask.answer) for principle in ask.principles))
+
+
+def judged_rewards(
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[str],
+    log: Path,
+    endpoint: Endpoint | None,
+    constitution: Constitution,
+) -> tuple[Reward, ...]:
+    """A large model's. Raises MissingInputError where a task needs a judge and no endpoint is given."""
+    taken, judged = intake(tokenizer, log), [task for task in tasks if task != "math"]
+    if judged and endpoint is None:
+        raise MissingInputError(
+            f"nobody to judge {', '.join(judged)}: give --judge http://localhost:8001/v1 and --judge-model NAME, an "
+            "OpenAI-compatible endpoint."
+        )
+    rewards: list[Reward] = [MathAnswer(taken)] if "math" in tasks else []
+    if endpoint is None:
+        return tuple(rewards)
+    judge = EndpointJudge(endpoint, {p.id: p.text for p in constitution.principles}, log / "judgements")
+    if "constitution_qa" not in tasks:
+        return (*rewards, compliance_judge(judge, taken))
+    return (*rewards, constitution_judge(judge, taken, tuple(judged)))

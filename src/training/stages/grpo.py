@@ -1,0 +1,57 @@
+"""Reinforcement with trl: several completions of each prompt, compared with each other by the reward of the prompt's task.
+
+Prompts are rendered here, with thinking on or off by row, and handed over as texts: trl's own parsing of conversations
+lets reasoning through to the rewards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+from trl import GRPOConfig, GRPOTrainer
+
+from training.data.rendering import prompt_text
+from training.data.rows import Row
+from training.recipes import Grpo
+from training.resume import save_steps
+from training.rewards.reward import COLUMNS, Reward, check_routing
+
+
+def prompt_columns(tokenizer: PreTrainedTokenizerBase, row: Row) -> dict[str, Any]:
+    """The rendered prompt, and what the rewards need of the row."""
+    known = asdict(row)
+    return {"prompt": prompt_text(tokenizer, row), **{name: known[name] for name in COLUMNS}}
+
+
+def trainer(
+    network: PeftModel, tokenizer: PreTrainedTokenizerBase, stage: Grpo, rows: Sequence[Row], rewards: Sequence[Reward],
+    seed: int, states: Path,
+) -> GRPOTrainer:  # fmt: skip
+    """A trainer over prompts. Raises ConventionError unless each task has exactly one reward."""
+    check_routing(rewards, {row.task for row in rows})
+    torch.manual_seed(seed)
+    return GRPOTrainer(
+        model=network, reward_funcs=list(rewards), args=_settings(network, stage, seed, states),
+        train_dataset=Dataset.from_list([prompt_columns(tokenizer, row) for row in rows]), processing_class=tokenizer,
+    )  # fmt: skip
+
+
+def _settings(network: PeftModel, stage: Grpo, seed: int, states: Path) -> GRPOConfig:
+    on_gpu = network.device.type == "cuda"
+    return GRPOConfig(
+        output_dir=str(states), max_steps=stage.steps, num_generations=stage.completions,
+        per_device_train_batch_size=stage.at_once, learning_rate=stage.learning_rate, lr_scheduler_type="constant",
+        gradient_accumulation_steps=stage.prompts_per_step * stage.completions // stage.at_once,
+        max_completion_length=stage.max_new_tokens,
+        # Anything that cuts the distribution would weigh the gradient by what is left of it.
+        temperature=1.0, top_p=1.0, top_k=0,
+        beta=0.0, router_aux_loss_coef=0.0,  # by default the balance loss moves adapters where nothing else does
+        shuffle_dataset=False, logging_steps=1, save_strategy="steps", save_steps=save_steps(stage.steps),
+        save_total_limit=2, report_to=[], log_completions=False, num_completions_to_print=0, use_cpu=not on_gpu,
+        bf16=on_gpu, gradient_checkpointing=on_gpu, seed=seed, disable_tqdm=False, dataloader_pin_memory=False,
+    )  # fmt: skip

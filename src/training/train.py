@@ -1,0 +1,171 @@
+"""Train one stage of a recipe: load what came before, attach the adapter, run the stage, write adapter and manifest.
+
+    train(model, recipe, place, data, checkpoints, seed, rewards)
+
+One adapter goes through all stages. A run that was killed goes on from its trainer's last state, to the same bytes.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+
+from probes import store
+from probes.errors import DataError, MissingInputError
+from probes.lm.checkpoints import Manifest, checkpoint_folder, read_manifest
+from probes.lm.model import Model
+from probes.parts import Parts
+from probes.provenance import plain
+from training.adapter import attach, base_checksum, check_base, save_adapter
+from training.data import rendering
+from training.data.rows import Document, Row, order_sha
+from training.lora import adapted_tensors
+from training.manifest import base_of, versions, write_checkpoint
+from training.recipes import Documents, Grpo, Recipe, Sft, Stage
+from training.resume import last_state
+from training.rewards.reward import Reward
+from training.stages import documents, grpo, sft
+
+Data = Sequence[Row] | Sequence[Document]
+Tokens = list[dict[str, list[int]]]
+
+
+def train(
+    model: Model, recipe: Recipe, place: int, data: Data, checkpoints: Path, seed: int, rewards: Sequence[Reward] = ()
+) -> Manifest:
+    """Train stage `place` of a recipe and write its checkpoint with its manifest, unless it is there.
+
+    The model is changed in place by the adapter's hooks: load the original anew for anything else.
+
+    Args:
+        data: rows, or documents for a stage of documents, as many as the stage takes.
+        rewards: one for each task of a stage of reinforcement.
+
+    Raises MissingInputError where the stage before is not there; DataError for too little data, or a text longer than the
+    model takes; ConventionError when the place holds another recipe's, seed's, base's or data's work, when a task has not
+    exactly one reward, or when training changed the base.
+    """
+    stage, parent = recipe.stages[place], _parent(recipe, place, checkpoints)
+    target = checkpoint_folder(checkpoints, recipe.variant, stage.name)
+    made_of = {"recipe": plain(asdict(recipe)), "stage": stage.name, "data": order_sha(data), "seed": seed}
+    parts = Parts(target, {**made_of, "base": model.base_sha, "parent": parent.id if parent else None})
+    try:
+        parts.ensure(lambda: _trained(model, recipe, place, data, parent, target.parent, seed, rewards, parts.folder))
+    finally:
+        gc.collect()  # trainers are held by cycles of references, and would keep a model on the device
+    return read_manifest(target / "manifest.json")
+
+
+def _parent(recipe: Recipe, place: int, checkpoints: Path) -> Manifest | None:
+    """The manifest of the stage before; None for the first."""
+    if place == 0:
+        return None
+    before = recipe.stages[place - 1].name
+    path = checkpoint_folder(checkpoints, recipe.variant, before) / "manifest.json"
+    if not path.is_file():
+        raise MissingInputError(
+            f"{recipe.variant}@{recipe.stages[place].name} goes on from {recipe.variant}@{before}, which is not in "
+            f"{checkpoints}. Train that stage first."
+        )
+    return read_manifest(path)
+
+
+def _trained(
+    model: Model, recipe: Recipe, place: int, data: Data, parent: Manifest | None, variant: Path, seed: int,
+    rewards: Sequence[Reward], states: Path,
+) -> Callable[[Path], Manifest]:  # fmt: skip
+    """What writes the trained checkpoint to its place."""
+    stage = recipe.stages[place]
+    tokens = _tokens(model, stage, data)
+    identity = _identity(model, recipe, place, parent, seed)  # taken before trl handles the tokenizer
+    network = attach(model, recipe.lora, variant / parent.stages[-1] if parent else None, seed)
+    adapted, before = adapted_tensors(network, model.entry.layers), base_checksum(network)
+    trainer = _trainer(model, network, stage, data, tokens, rewards, seed, states)
+    trainer.train(resume_from_checkpoint=last_state(states))
+    check_base(before, network, f"{recipe.variant}@{stage.name}")
+    content = {
+        **identity, "adapted": adapted, "data": sources(data, tokens), "order_sha": order_sha(data),
+        "metrics": metrics(trainer.state.log_history, "reward" if isinstance(stage, Grpo) else "loss"),
+    }  # fmt: skip
+    return lambda target: write_checkpoint(target, lambda folder: save_adapter(network, folder, model.name), content)
+
+
+def _trainer(
+    model: Model,
+    network: Any,
+    stage: Stage,
+    data: Data,
+    tokens: Tokens,
+    rewards: Sequence[Reward],
+    seed: int,
+    states: Path,
+) -> Trainer:
+    if isinstance(stage, Grpo):
+        rows = [row for row in data if isinstance(row, Row)]
+        return grpo.trainer(network, model.tokenizer, stage, rows, rewards, seed, states)
+    return sft.trainer(network, model.tokenizer, stage, tokens, seed, states)
+
+
+def _identity(model: Model, recipe: Recipe, place: int, parent: Manifest | None, seed: int) -> dict[str, Any]:
+    """What a manifest says of where a checkpoint comes from."""
+    return {
+        "model": model.name, "variant": recipe.variant, "stages": tuple(stage.name for stage in recipe.stages[: place + 1]),
+        "final": place == len(recipe.stages) - 1, "parent": parent.id if parent else None, "base": base_of(model),
+        "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha,
+        "recipe_sha": store.hash_of(plain(asdict(recipe))), "seed": seed, "versions": versions(),
+        "evidence": model.entry.evidence,
+    }  # fmt: skip
+
+
+def _tokens(model: Model, stage: Stage, data: Data) -> Tokens:
+    """The texts of a stage as tokens; of a stage of reinforcement its prompts."""
+    if len(data) < stage.rows:
+        raise DataError(
+            f"{len(data)} rows or documents where stage {stage.name} takes {stage.rows}; give more, or fewer steps."
+        )
+    tokens = [_tokenise(model, stage, item) for item in data]
+    room = model.max_tokens - (stage.max_new_tokens if isinstance(stage, Grpo) else 0)
+    long = [item.id for item, ids in zip(data, tokens, strict=True) if len(ids["input_ids"]) > room]
+    if long:
+        raise DataError(
+            f"{len(long)} of {len(data)} texts (first: {long[0]}) are longer than the {room} tokens that {model.name} has for "
+            "them; none is cut silently. Take them out."
+        )
+    return tokens
+
+
+def _tokenise(model: Model, stage: Stage, item: Row | Document) -> dict[str, list[int]]:
+    match stage, item:
+        case Documents(), Document():
+            return documents.tokenise(model.tokenizer, item)
+        case Sft(), Row():
+            return rendering.tokenise(model.tokenizer, item)
+        case Grpo(), Row():
+            return model.tokenizer(rendering.prompt_text(model.tokenizer, item), add_special_tokens=False)
+    wanted = "documents" if isinstance(stage, Documents) else "rows"
+    raise DataError(f"stage {stage.name} takes {wanted}, not a {type(item).__name__}.")
+
+
+def sources(data: Data, tokens: Tokens) -> tuple[dict[str, Any], ...]:
+    """What a manifest says of the data: rows, tokens, hash and licence of each task, or of the documents."""
+    named = [(item.task if isinstance(item, Row) else "documents", item) for item in data]
+    return tuple(
+        {
+            "name": name, "rows": sum(task == name for task, _ in named),
+            "tokens": sum(len(ids["input_ids"]) for ids, (task, _) in zip(tokens, named, strict=True) if task == name),
+            "sha256": order_sha([item for task, item in named if task == name]),
+            "licence": ", ".join(sorted({item.licence for task, item in named if task == name})),
+        }
+        for name in sorted({task for task, _ in named})
+    )  # fmt: skip
+
+
+def metrics(history: Sequence[dict[str, float]], name: str) -> dict[str, float]:
+    """Mean of a logged number over the first and the last quarter of the steps."""
+    values = [entry[name] for entry in history if name in entry]
+    quarter = max(1, len(values) // 4)
+    ends = {f"first_{name}": values[:quarter], f"last_{name}": values[-quarter:]}
+    return {key: round(sum(part) / len(part), 6) for key, part in ends.items()}
