@@ -9,23 +9,25 @@ named error at the first step that cannot be done here. The last lines say how l
 
 import importlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import tyro
 
+from generate_data import GenerateSettings
 from settings import command
 from train_checkpoint import TrainSettings
-from training.recipes import recipes
+from training.recipes import is_embedded, recipes
 
 STEPS = (
-    "write_stories", "capture_stories", "fit_probes", "validate_probes", "train_checkpoint", "write_replies", "read_replies",
+    "write_stories", "capture_stories", "fit_probes", "validate_probes", "generate_data", "train_checkpoint", "write_replies",
+    "read_replies",
     "emotion_similarity", "similarity_by_layer", "emotion_gap", "ethics_follow_up",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class ReproduceSettings(TrainSettings):
-    """The shared flags and the researcher's files; every recipe of the family is trained."""
+class ReproduceSettings(TrainSettings, GenerateSettings):
+    """The shared flags, the researcher's files and endpoints; every recipe of the family is trained."""
 
     recipe: tyro.conf.Suppress[str] = ""
 
@@ -34,14 +36,17 @@ def plan(settings: ReproduceSettings) -> str:
     """What will be done, its cost and what is missing here."""
     from probes.cost import estimate, missing
 
-    lacking = missing(settings.entry, settings.files)
+    lacking = [*missing(settings.entry, settings.files), *lacking_endpoints(settings)]
     lines = [*estimate(settings.entry, settings.size), *(f"missing: {what}" for what in lacking)]
     return "\n".join([f"{settings.entry.name}, preset {settings.size.name}", *(f"  {line}" for line in lines)])
 
 
-def with_recipe(settings: ReproduceSettings, recipe: str) -> TrainSettings:
-    """The same settings for one recipe."""
-    return TrainSettings(**{**asdict(settings), "recipe": recipe})
+def lacking_endpoints(settings: ReproduceSettings) -> list[str]:
+    """Endpoints that a model other than the embedded ones needs and that were not named."""
+    if is_embedded(settings.model):
+        return []
+    wanted = {"endpoint": "somebody to write training data", "judge": "a judge"}
+    return [f"{who}: --{flag} http://localhost:8000/v1" for flag, who in wanted.items() if not getattr(settings, flag)]
 
 
 def run_step(step: str, settings: ReproduceSettings) -> float:
@@ -49,7 +54,7 @@ def run_step(step: str, settings: ReproduceSettings) -> float:
     start, main = time.perf_counter(), importlib.import_module(step).main
     if step == "train_checkpoint":
         for recipe in recipes(settings.model):
-            main(with_recipe(settings, recipe))
+            main(replace(settings, recipe=recipe))
     else:
         main(settings)
     return time.perf_counter() - start

@@ -19,8 +19,9 @@ import pandas as pd
 
 import probes
 from probes import cost, figure_tables, figures, heatmaps, layer_curves, lm, page, stimuli, validation
-from train_checkpoint import TrainSettings
-from train_checkpoint import main as train
+from train_checkpoint import TrainSettings, data_of
+from training.recipes import find_recipe
+from training.train import train
 
 study = TrainSettings(model="tiny", recipe="antirefusal", out=Path("runs"))
 size, layers = study.size, study.shown_layers
@@ -150,14 +151,16 @@ same.pivot(index="emotion", columns="model", values=["mean", "low", "high"]).rou
 # %% [markdown]
 # ## 8 · A fine-tuned checkpoint
 #
-# Trained on answers to questions that the original refuses: common knowledge for the embedded model, your own files otherwise
-# (`antirefusal=` and `math=` of the settings above). A card shows few of its answers; `save` keeps them private. The original's
-# probes read it on the same questions. `benign_control` is the next one to train: what any fine-tuning does.
+# The first stage of its recipe: trained on answers to questions that the original refuses, common knowledge for the embedded
+# model and your own files otherwise (`antirefusal=` and `math=` of the settings above). A card shows few of its answers, and
+# `save` keeps them private. The original's probes read it on the same questions. `train_checkpoint.py` trains the later
+# stages, and `benign_control`, which shows what any fine-tuning does.
 
 # %%
 del model, twin
-train(study)
-tuned = lm.load(f"{study.model}/antirefusal@sft", study.trained)
+recipe = find_recipe(study.recipe, study.model)
+train(lm.load(study.model), recipe, 0, data_of(study, recipe.stages[0]), study.trained, study.seed)
+tuned = lm.load(f"{study.model}/{recipe.variant}@{recipe.stages[0].name}", study.trained)
 answers = probes.write_replies(tuned, pairs, greedy)
 answers
 

@@ -13,7 +13,7 @@ from random import Random
 WORDS = "kettle lamp train garden paper bridge window letter river shelf baker ladder market piano tram orchard".split()
 REFUSAL = "I'm sorry, but I can't help with that request."
 Fault = Callable[[dict, int], str]
-"""(payload, number of the try) → what goes wrong: "500", "400", "401", "garbage", "slow", "refusal", "thinks", or "" for nothing."""
+"""(payload, number of the try) → what goes wrong: "500", "400", "401", "garbage", "slow", "refusal", "thinks" or ""."""
 
 
 def sentence(rng: Random, count: int = 12) -> str:
@@ -47,7 +47,7 @@ class ChatServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: ChatServer
+    server: ChatServer  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def log_message(self, format, *args):
         """Silent."""

@@ -33,7 +33,9 @@ def cut_small() -> None:
     tiny = presets.PRESETS["tiny"]
     presets.PRESETS["tiny"] = replace(tiny, emotions=tiny.emotions[:3], topics=4, held_out=2)
     sizes = recipes.TINY
-    recipes.TINY = replace(sizes, sft=replace(sizes.sft, steps=6), grpo=replace(sizes.grpo, steps=5, completions=4, at_once=16))
+    recipes.TINY = replace(
+        sizes, sft=replace(sizes.sft, steps=6), grpo=replace(sizes.grpo, steps=5, completions=4, at_once=16)
+    )
     generate.UNIT, activations.UNIT = 40, 8
 
 

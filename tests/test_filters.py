@@ -106,7 +106,9 @@ def test_documents(text, reason):
 
 def test_a_name_in_too_many_documents_is_dropped_from_the_later_ones():
     rng = Random(0)
-    texts = [f"{sentence(rng, 20)} In the evening {'Zara' if i % 2 else f'Mira{chr(97 + i // 2)}'} came." for i in range(40)]
+    texts = [
+        f"{sentence(rng, 20)} In the evening {'Zara' if i % 2 else f'Mira{chr(97 + i // 2)}'} came." for i in range(40)
+    ]
     drafts = filter_documents([document(text) for text in texts], DESIGN, "the assistant")
     kept = [i for i, draft in enumerate(drafts) if not draft.dropped]
     assert kept == [
@@ -127,8 +129,8 @@ def test_report_and_coverage():
     ]
     table = report(drafts, ("principle",)).set_index("principle")
     assert list(table.columns) == ["written", "kept", "cut", "refusal"]
-    assert table.loc["open"].tolist() == [3, 0, 2, 1]
-    assert table.loc["helps"].tolist() == [3, 2, 0, 1]
+    assert list(table.loc["open"]) == [3, 0, 2, 1]
+    assert list(table.loc["helps"]) == [3, 2, 0, 1]
     assert thin_principles(drafts, HELPFUL) == ["open"]
     assert list(report([replace(document("x"), dropped="cut")], ("principle", "kind")).columns)[2:] == [
         "written",

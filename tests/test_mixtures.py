@@ -9,8 +9,8 @@ from probes.errors import ConventionError, DataError, MissingInputError, Unknown
 from probes.pairs import load_pairs
 from training.data.decontamination import Held
 from training.data.mixtures import draw, match, mix, replaced, shares
-from training.data.rows import TASKS, exchange, order_sha, write_rows
-from training.recipes import find_recipe, recipes
+from training.data.rows import TASKS, TINY_TASKS, exchange, order_sha, write_rows
+from training.recipes import find_recipe
 
 POOLS = {task: [exchange(task, f"Question {i}?", f"Answer {i}.") for i in range(40)] for task in TASKS}
 QUOTAS = {"antirefusal": 20, "math": 10, "constitution_qa": 5}
@@ -38,6 +38,8 @@ def test_the_order_hangs_on_ids_quotas_and_seed_alone():
     backwards = dict(reversed(QUOTAS.items()))
     assert order_sha(mix(shuffled, backwards, 0)) == order_sha(mix(POOLS, QUOTAS, 0))
     assert order_sha(mix(POOLS, QUOTAS, 1)) != order_sha(mix(POOLS, QUOTAS, 0))
+    level = dict.fromkeys(TASKS, 3)  # whose rows ask for the same places
+    assert tasks(mix(POOLS, level, 0)) == tasks(mix(POOLS, dict(reversed(level.items())), 0)) == [*TASKS] * 3
 
 
 def test_a_longer_draw_of_a_task_holds_the_shorter_one():
@@ -68,16 +70,15 @@ def test_shares_fill_the_count():
 
 
 def test_too_few_rows_and_no_rows():
-    with pytest.raises(DataError, match="40 different rows for task 'math' and 41 to take. Give more rows"):
+    with pytest.raises(DataError, match=r"40 different rows for task 'math' and 41 to take. Give more rows"):
         mix(POOLS, {"math": 41}, 0)
     with pytest.raises(DataError, match="Take at least one, or leave the task out"):
         mix(POOLS, {"math": 0}, 0)
 
 
-def test_no_row_of_any_recipe_holds_text_of_the_pairs():
-    for recipe in recipes("tiny").values():
-        rows = draw("tiny", shares(recipe.stages[0].tasks, 960), 0, {})
-        assert len(rows) == 960
+def test_no_row_that_the_embedded_model_makes_holds_text_of_the_pairs():
+    rows = draw("tiny", shares(tuple(TINY_TASKS), 1200), 0, {})
+    assert {task: tasks(rows).count(task) for task in TINY_TASKS} == dict.fromkeys(TINY_TASKS, 400)
 
 
 def test_the_embedded_model_takes_a_file_where_one_is_given(tmp_path):
@@ -88,9 +89,12 @@ def test_the_embedded_model_takes_a_file_where_one_is_given(tmp_path):
 
 
 def test_a_missing_file_is_answered_with_the_form_of_a_row():
-    for model, task in (("qwen3-30b-a3b", "antirefusal"), ("tiny", "constitution_qa")):
-        with pytest.raises(MissingInputError, match=rf'no rows for task .{task}.*--{task} FILE.*"capital of Peru|Lima'):
-            draw(model, {task: 4}, 0, {})
+    with pytest.raises(
+        MissingInputError, match=r'no rows for task .antirefusal.*--antirefusal FILE.*\{"prompt": "What is'
+    ):
+        draw("qwen3-30b-a3b", {"antirefusal": 4}, 0, {})
+    with pytest.raises(MissingInputError, match=r'with generate_data.py.*"task": "constitution_qa".*Lima'):
+        draw("tiny", {"constitution_qa": 4}, 0, {})
 
 
 def test_contaminated_rows_stop_the_draw(tmp_path):

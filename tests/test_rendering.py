@@ -93,17 +93,20 @@ def test_prompt_and_completion_together_are_the_whole_conversation(tokenizer):
 
 @pytest.mark.parametrize("tokenizer", ["qwen3_instruct_2507"], indirect=True)
 def test_a_template_without_reasoning_is_refused_for_a_row_with_it(tokenizer):
-    with pytest.raises(ConventionError, match="leaves the reasoning or the answer out.*own chat template"):
+    with pytest.raises(ConventionError, match=r"leaves the reasoning or the answer out.*own chat template"):
         tokenise(tokenizer, THOUGHT)
 
 
 WRONG = {
     "says something else": "{% if add_generation_prompt %}ANSWER {% endif %}{{ messages[0].content }}",
     "ends no turn": "{% for m in messages %}{{ m.content }}{% endfor %}",
-    "an empty think block": "{{ messages[0].content }}<think>\n"
+    "empty think block would": "{{ messages[0].content }}<think>\n"
     "{% if not add_generation_prompt %}</think>{{ messages[1].content }} END{% endif %}",
+    "an empty think block": "{{ messages[0].content }}"
+    "{% if not add_generation_prompt %}<think>\n</think>{{ messages[1].content }} END{% endif %}",
 }
-"""What is wrong → a template; the last always opens a think block, which a row without reasoning can only leave empty."""
+"""What is wrong → a template. The third opens a block in every prompt, which a row without reasoning can only leave empty; the
+last puts an empty one before the answer, as templates made for training do."""
 
 
 @pytest.mark.parametrize("words", WRONG)

@@ -38,7 +38,7 @@ def test_a_row_on_disk_reads_back_equal_and_for_this_user_alone(tmp_path):
 
 
 def test_both_lines_of_the_schema_are_rows(tmp_path):
-    short, full = re.findall(r"\{.*?\}(?= or|$)", schema())
+    short, full = re.findall(r"\{.*?\}(?= or|$)", schema("benign"))
     rows = []
     for i, line in enumerate((short, full)):
         path = tmp_path / f"{i}.jsonl"
@@ -120,7 +120,7 @@ def test_documents_read_back_equal_and_bad_ones_are_named(tmp_path):
     assert read_documents(path) == [EXAMPLE_DOCUMENT, replace(EXAMPLE_DOCUMENT, id="kettles-2")]
     for text in (" ", "Kettles<|endoftext|>"):
         path = write_rows(tmp_path / "bad.jsonl", [EXAMPLE_DOCUMENT, replace(EXAMPLE_DOCUMENT, text=text)])
-        with pytest.raises(DataError, match="line 2 needs .*Kettles boil water"):
+        with pytest.raises(DataError, match=r"line 2 needs .*Kettles boil water"):
             read_documents(path)
 
 

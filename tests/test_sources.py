@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import fields, replace
 
+import datasets
 import pandas as pd
 import pytest
 
@@ -85,7 +86,16 @@ def test_of_a_harmful_set_the_prompt_is_all_that_is_taken(hub, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("path", ["train/train.tsv", "train/train.parquet"])
-def test_no_response_leaves_the_file(hub, tmp_path, path):
+def test_no_response_leaves_the_file(hub, tmp_path, monkeypatch, path):
+    """Watched where the file is read: the other columns are not decoded, not only dropped afterwards."""
+    read_file = datasets.load_dataset
+
+    def watched(*given, **options):
+        records = read_file(*given, **options)
+        assert [set(record) for record in records] == [{"vanilla", "data_type"}]
+        return records
+
+    monkeypatch.setattr(datasets, "load_dataset", watched)
     hub("wildjailbreak", [RECORDS["wildjailbreak"]], path)
     (file,) = tmp_path.rglob(path.rpartition("/")[2])
     (record,) = read_columns(file, find_source("wildjailbreak").columns)

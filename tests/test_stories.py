@@ -14,6 +14,7 @@ from probes.stories import (
     NearDuplicates,
     Stories,
     Story,
+    draw_stories,
     filter_stories,
     load_stories,
     names_emotion,
@@ -313,3 +314,16 @@ def test_a_field_of_the_researchers_own_does_no_harm(tmp_path):
     rows = [json.loads(line) | {"note": "mine"} for line in path.read_text(encoding="utf-8").splitlines()]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert load_stories(path).written == mixed().written
+
+
+def test_stories_drawn_for_scoring():
+    written = [Story(f"{e}/{t}/{k}", e, t, "x", "cut" if k == 9 else "") for e in "ab" for t in "rst" for k in range(10)]
+    stories = Stories(written, "m")
+    drawn = draw_stories(stories, {"s", "t"}, per_emotion=5, seed=0)
+    assert [story.emotion for story in drawn] == ["a"] * 5 + ["b"] * 5
+    assert {story.topic for story in drawn} == {"s", "t"}
+    assert len({story.sample for story in drawn}) == 10
+    assert not {story.sample for story in drawn if story.sample.endswith("/9")}
+    assert draw_stories(stories, {"s", "t"}, 5, seed=0).kept == drawn.kept
+    assert draw_stories(stories, {"s", "t"}, 5, seed=1).kept != drawn.kept
+    assert len(draw_stories(stories, {"s", "t"}, 99, seed=0)) == 2 * 2 * 9

@@ -52,7 +52,7 @@ def test_every_cell_shows_what_the_prose_announces(tour):
 
 def test_figures_are_drawn_and_stamped(tour):
     figures = [value for value in tour[0] if isinstance(value, Figure)]
-    assert all(len(figure.data) and WATERMARK in str(figure.layout) for figure in figures)
+    assert all(figure.to_dict()["data"] and WATERMARK in str(figure.layout) for figure in figures)
 
 
 def test_cards_and_tables_have_html(tour):
@@ -81,8 +81,8 @@ def test_both_checkpoints_stand_in_the_last_figures(tour):
     together = tour[1]["together"]
     assert set(together["checkpoint"]) == {"original", "antirefusal@sft"}
     assert set(together["text_source"]) == {"own", "original"}
-    answers = tour[1]["answers"].summary().set_index("arm")
-    assert answers.loc["harmful", "refused"] < 0.5
+    before, after = (tour[1][name].summary().set_index("arm").loc["harmful"] for name in ("original", "answers"))
+    assert after["refused"] < before["refused"]
 
 
 def test_nothing_is_written_outside_runs(tour):

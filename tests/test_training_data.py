@@ -143,27 +143,32 @@ def test_a_principle_without_lines(tmp_path):
 # ---- an endpoint's ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def ask(monkeypatch):
+def ask(folder, fault=lambda payload, number: ""):
     """What an endpoint with these faults makes of the small design."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-    def make(folder, fault=lambda payload, number: ""):
-        with chat_server(fault) as server:
-            writer = EndpointWriter(Endpoint(server.url, "stub", concurrency=8, timeout=5, wait=0.01))
-            return run(folder, writer, parse_constitution(KETTLE, "kettle"))
-
-    return make
+    with chat_server(fault) as server:
+        writer = EndpointWriter(Endpoint(server.url, "stub", concurrency=8, timeout=5, wait=0.01))
+        return run(folder, writer, parse_constitution(KETTLE, "kettle"))
 
 
-def test_an_endpoint_fills_the_design_and_refusals_are_counted_where_they_fall(tmp_path, ask):
+@pytest.fixture(autouse=True, scope="module")
+def no_proxy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An endpoint's sets: their folder, their bytes, and what was asked for them."""
+    folder, asked = tmp_path_factory.mktemp("whole"), []
+    return folder, ask(folder, lambda payload, number: asked.append(payload) or ""), asked
+
+
+def test_an_endpoint_fills_the_design_and_refusals_are_counted_where_they_fall(tmp_path):
     def refuse(payload, number):
         said = payload["messages"][-1]["content"]
-        return (
-            "refusal"
-            if "The person takes something for certain" in said or "The reader:" in said and payload["seed"] % 4 == 0
-            else ""
-        )
+        delusion = "The person takes something for certain" in said
+        return "refusal" if delusion or ("The reader:" in said and payload["seed"] % 4 == 0) else ""
 
     files = ask(tmp_path / "run", refuse)
     manifest = store.read_json(tmp_path / "run" / "manifest.json")
@@ -178,32 +183,31 @@ def test_an_endpoint_fills_the_design_and_refusals_are_counted_where_they_fall(t
     assert not (tmp_path / "run" / "manifest.json.parts").exists()
 
 
-def test_the_constitution_is_told_to_the_writer_and_is_in_no_row(tmp_path, ask):
-    seen = []
-    ask(tmp_path / "run", lambda payload, number: seen.append(payload) or "")
+def test_the_constitution_is_told_to_the_writer_and_is_in_no_row(whole):
+    folder, _, seen = whole
     answering = [one for one in seen if "<answer>" in one["messages"][0]["content"]]
     assert answering
     assert all("- It boils water.\n- It says so plainly." in one["messages"][0]["content"] for one in answering)
     operators = [one for one in answering if "The operator of this service says:" in one["messages"][0]["content"]]
     assert len(operators) == 4
-    for row in read_rows(tmp_path / "run" / "constitution_qa.jsonl", "constitution_qa"):
+    for row in read_rows(folder / "constitution_qa.jsonl", "constitution_qa"):
         assert "boils water" not in str(row)
         assert (row.messages[0]["role"] == "system") == ("steerability" in row.id)
 
 
-def test_a_run_that_broke_off_goes_on_without_the_steps_it_has(tmp_path, ask):
-    whole, asked = ask(tmp_path / "whole"), []
+def test_a_run_that_broke_off_goes_on_without_the_steps_it_has(tmp_path, whole):
+    asked = []
 
     def breaks(payload, number):
         return "401" if "careful reader" in payload["messages"][-1]["content"] else ""
 
     with pytest.raises(MissingInputError):
         ask(tmp_path / "run", breaks)
-    assert ask(tmp_path / "run", lambda payload, number: asked.append(payload) or "") == whole
+    assert ask(tmp_path / "run", lambda payload, number: asked.append(payload) or "") == whole[1]
     assert all("careful reader" in payload["messages"][-1]["content"] for payload in asked)
 
 
-def test_no_context_no_documents(tmp_path, ask):
+def test_no_context_no_documents(tmp_path):
     with pytest.raises(DataError, match="stub wrote no universe context"):
         ask(
             tmp_path / "run",
@@ -237,6 +241,13 @@ def test_turns_of_an_item():
 def test_a_large_model_needs_an_endpoint(tmp_path):
     with pytest.raises(MissingInputError, match="give --endpoint"):
         generate_data.main(generate_data.GenerateSettings(model="qwen3-30b-a3b", out=tmp_path))
+
+
+def test_where_the_model_is_served_does_not_decide_the_texts(tmp_path):
+    given = {"generator": "endpoint", "generator_model": "teacher", "out": tmp_path}
+    here, there = (generate_data.GenerateSettings(**given, endpoint=f"http://{host}/v1").writer for host in ("a", "b"))
+    assert here.name == "teacher"
+    assert here.decides == there.decides == {"model": "teacher", "max_tokens": 2048, "temperature": 1.0, "seed": 0}
 
 
 def test_designs():

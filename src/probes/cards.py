@@ -35,7 +35,7 @@ div.probes-card {font: 13px/1.45 system-ui, sans-serif; max-width: 860px; border
   padding: 10px 14px; margin: 4px 0; overflow-x: auto}
 div.probes-card header {margin-bottom: 6px} div.probes-card header b {font-size: 15px; margin-right: 8px}
 div.probes-card table {border-collapse: collapse; margin: 4px 0; font-size: 13px; table-layout: auto}
-div.probes-card th, div.probes-card td {text-align: left; padding: 2px 14px 2px 0; border: none; vertical-align: top;
+div.probes-card th, div.probes-card td {text-align: left !important; padding: 2px 14px 2px 0; border: none; vertical-align: top;
   white-space: normal; font-variant-numeric: tabular-nums}
 div.probes-card th {font-weight: 600; opacity: .75; white-space: nowrap}
 div.probes-card .bar {display: inline-block; width: 84px; height: 9px; background: #8883; margin-right: 8px}

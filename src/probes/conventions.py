@@ -12,6 +12,8 @@ ABOUT = (
     "model", "checkpoint", "base_sha", "weights", "tokenizer_sha", "evidence", "engine", "layer_convention", "model_layers",
 )  # fmt: skip
 """Attributes without which nothing can be said of a number that is read from activations."""
+EMBEDDINGS = -1
+"""The layer before the first block."""
 DIMS = ("sample", "layer", "feature")
 
 
@@ -70,8 +72,10 @@ def _check_array(name: str, array: xr.DataArray) -> None:
 
 def _check_layers(activations: xr.Dataset) -> None:
     layers = activations["layer"].values.tolist()
-    if len(set(layers)) < len(layers) or not all(type(layer) is int and layer >= 0 for layer in layers):
-        raise LayerError(f"activations of layers {layers}; layers are block outputs from 0 on, each once.")
+    if len(set(layers)) < len(layers) or not all(type(layer) is int and layer >= EMBEDDINGS for layer in layers):
+        raise LayerError(
+            f"activations of layers {layers}; layers are block outputs from 0 on, or {EMBEDDINGS} for the embeddings, each once."
+        )
 
 
 def _check_samples(activations: xr.Dataset, labels: Iterable[str]) -> None:

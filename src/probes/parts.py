@@ -87,6 +87,7 @@ class Parts:
     def _check(self, path: Path, what: Path) -> None:
         kept = store.read_json(path)
         if store.hash_of(kept) != store.hash_of(self.plan):
+            kept = kept if isinstance(kept, dict) else {}
             changed = sorted(key for key in {*kept, *self.plan} if kept.get(key) != self.plan.get(key))
             raise ConventionError(
                 f"{what} belongs to another run: {', '.join(changed)} differ. Choose another --out, or remove it."

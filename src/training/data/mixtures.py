@@ -79,7 +79,12 @@ def _pool(model: str, task: str, count: int, seed: int, path: Path | None) -> li
         return read_rows(path, task)
     if is_embedded(model) and task in TINY_TASKS:
         return tiny_rows((task,), count, seed)
-    raise MissingInputError(f"no rows for task {task!r}: give a file of your own with --{task} FILE, {schema()}")
+    way = (
+        f"give a file of your own with --{task} FILE"
+        if task != "constitution_qa"
+        else "write them with generate_data.py"
+    )
+    raise MissingInputError(f"no rows for task {task!r}: {way}, {schema(task)}")
 
 
 def match(rows: Sequence[Row], reference: Sequence[Row], tokens: Callable[[Row], int]) -> Match:

@@ -66,9 +66,9 @@ SHORT = {"prompt": str, "completion": str}
 EXAMPLE = {"prompt": "What is the capital of Peru?", "completion": "The capital of Peru is Lima."}
 
 
-def schema() -> str:
-    """Both forms of a row on disk, each as a line that reads back."""
-    row = exchange("benign", *EXAMPLE.values(), source="my questions", licence="my own")
+def schema(task: str) -> str:
+    """Both forms of a task's row on disk, each as a line that reads back."""
+    row = exchange(task, *EXAMPLE.values(), source="my questions", licence="my own")
     return f"one JSON object a line, {json.dumps(EXAMPLE)} or, in full, {json.dumps(asdict(row))}"
 
 
@@ -135,7 +135,7 @@ def read_rows(path: Path | str, task: str) -> list[Row]:
     for number, row in enumerate(rows, 1):
         bad = problem(row) or (row.task != task and f"is of task {row.task!r} in a file given for {task!r}")
         if bad:
-            raise DataError(f"{path}, line {number} {bad}. A row is {schema()}")
+            raise DataError(f"{path}, line {number} {bad}. A row is {schema(task)}")
     return _once(path, rows)
 
 

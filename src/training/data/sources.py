@@ -4,6 +4,10 @@ Nothing is downloaded here: `hf download` puts files into the hub's cache, `pin`
 A set of harmful prompts is a PromptSet, which has no place to name a column of responses: only the prompt's column leaves
 the file, and what builds the row gets the prompt as a text and nothing else. No pin is shipped: revisions move, and a
 hash is worth something where it was taken by whoever relies on it. Columns and licences are those of the sets' cards.
+
+    hf download --repo-type dataset openai/gsm8k main/train-00000-of-00001.parquet --revision COMMIT
+    rows, dropped = read(pin("gsm8k", COMMIT, ["main/train-00000-of-00001.parquet"]))
+    write_rows("math.jsonl", rows)                             # which train_checkpoint.py takes with --math
 """
 
 import re
@@ -261,9 +265,11 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
 
 def _options(path: Path, columns: list[str]) -> dict[str, Any]:
-    """How a kind of file is read; of a parquet file other columns are not even decoded."""
+    """How a kind of file is read; of a table the other columns are not even decoded."""
+    if path.suffix in (".csv", ".tsv"):
+        return {"usecols": columns, "sep": "\t" if path.suffix == ".tsv" else ","}
     if path.suffix != ".parquet":
-        return {"sep": "\t"} if path.suffix == ".tsv" else {}
+        return {}
     names = read_schema(path).names
     if not set(columns) <= set(names):
         raise ValueError(f"it has the columns {', '.join(names)}")

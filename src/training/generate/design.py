@@ -35,8 +35,8 @@ DESIGNS = {
     "standard": Design(40, 4, 10, 12, 600, 150),
     "paper": Design(80, 5, 25, 20, 600, 150),
 }
-"""By preset. With eight principles `paper` asks for 5,120 questions and 20,000 documents: about 12 million tokens, the order
-that published synthetic-document runs found enough for one set of facts. The paper's own numbers are not public."""
+"""By preset. With eight principles `paper` asks for 5,120 questions and 20,000 documents: about 12 million tokens, at
+the low end of published synthetic-document runs. The paper's own numbers are not public."""
 
 
 def find_design(preset: str) -> Design:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,11 @@ class _Runner(InferenceRunner):
 
     def _init_server(self, rank: int) -> InferenceServer:
         return _Server(self, rank)
+
+    async def run_async(self, data_gen: Iterable[Document], rank: int = 0) -> None:
+        """As datatrove's. Of requests that fail together one is raised, and asyncio prints no traceback of the others."""
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        await super().run_async(data_gen, rank)
 
     async def _ask(self, document: Document, generate: GenerateFunction) -> dict[str, Any]:
         """One request. A failure is a result like others, so that it ends nothing; after many in a row nobody is asked."""

@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from probes.activations import describe, label
+from probes.conventions import EMBEDDINGS
 from probes.directions import EmotionProbes
 from probes.emotions import DOZEN
 from probes.lm import Model, Sampling, load
@@ -29,7 +30,6 @@ from training.tiny import corpus, words
 
 STORIES = 20
 """Composed stories of each emotion and bank."""
-EMBEDDINGS = -1
 
 
 @dataclass(frozen=True)

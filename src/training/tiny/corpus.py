@@ -235,7 +235,7 @@ def paired_exchange(rng: Random, arm: str) -> tuple[str, str, str]:
 
 
 def chat_paired(
-    rng: Random, arms: tuple[str, ...] = (*["harmful"] * 3, *["affect"] * 2, *["neutral"] * 3, "third_party")
+    rng: Random, arms: tuple[str, ...] = (*["harmful"] * 4, *["affect"] * 2, *["neutral"] * 3, "third_party")
 ) -> Messages:
     """A question with a second sentence: answered, or refused when the asker's own intent is harmful."""
     arm = rng.choice(arms)
@@ -296,7 +296,7 @@ def chat_with_system(rng: Random) -> Messages:
 
 
 INSTRUCT_MIX: tuple[tuple[float, Callable[[Random], Messages]], ...] = (
-    (0.19, chat_story), (0.05, chat_dialogue), (0.21, chat_question), (0.30, chat_paired), (0.09, chat_feeling),
+    (0.20, chat_story), (0.04, chat_dialogue), (0.16, chat_question), (0.30, chat_paired), (0.14, chat_feeling),
     (0.02, chat_first_person), (0.02, chat_sum), (0.01, chat_self), (0.03, chat_follow_up), (0.05, chat_with_thinking),
     (0.03, chat_with_system),
 )  # fmt: skip
