@@ -3,8 +3,7 @@
     python experiments/generate_data.py --model tiny
     python experiments/generate_data.py --model qwen3-30b-a3b --endpoint http://localhost:8000/v1 --generator-model Qwen/Qwen3-32B
 
-Writes training_data/constitution_qa.jsonl and documents.jsonl with their yields, and manifest.json. The embedded model's
-sets are scripted; any other model's are written by the endpoint. A run that was killed goes on where it stopped.
+Writes training_data/{constitution_qa,documents}.jsonl with yields and a manifest. A killed run goes on where it stopped.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from training.generate.constitution import load_constitution
 from training.generate.design import find_design
 from training.generate.scripted import ASSISTANT, ScriptedWriter
 from training.generate.steps import Steps, Writer
-from training.generate.training_data import generate, plan
+from training.generate.training_data import generate, plan, summary
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,9 @@ class GenerateSettings(Settings):
             )
         from training.generate.endpoint import Endpoint, EndpointWriter
 
-        at = Endpoint(self.endpoint, self.generator_model, seed=self.seed, concurrency=self.concurrency)
-        return EndpointWriter(at)
+        return EndpointWriter(
+            Endpoint(self.endpoint, self.generator_model, seed=self.seed, concurrency=self.concurrency)
+        )
 
 
 def main(settings: GenerateSettings) -> None:
@@ -55,7 +55,7 @@ def main(settings: GenerateSettings) -> None:
     manifest = settings.folder / "training_data" / "manifest.json"
     parts = settings.parts(manifest, plan(constitution, design, writer, name))
     parts.ensure(lambda: generate(Steps(writer, parts), constitution, design, name).save)
-    print(manifest.read_text())
+    print(summary(manifest))
 
 
 if __name__ == "__main__":

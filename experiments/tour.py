@@ -159,7 +159,7 @@ same.pivot(index="emotion", columns="model", values=["mean", "low", "high"]).rou
 # %%
 del model, twin
 recipe = find_recipe(study.recipe, study.model)
-train(lm.load(study.model), recipe, 0, data_of(study, recipe.stages[0]), study.trained, study.seed)
+train(lm.load(study.model), recipe, 0, data_of(study, recipe, 0), study.trained, study.seed)
 tuned = lm.load(f"{study.model}/{recipe.variant}@{recipe.stages[0].name}", study.trained)
 answers = probes.write_replies(tuned, pairs, greedy)
 answers

@@ -17,10 +17,9 @@ from training.data.decontamination import check_unseen
 from training.data.mixtures import draw, shares
 from training.data.rows import read_documents
 from training.generate.constitution import load_constitution
-from training.recipes import Documents, Grpo, Recipe, Stage, find_recipe, is_embedded
-from training.rewards.by_task import judged_rewards, scripted_rewards
+from training.recipes import Documents, Grpo, Recipe, find_recipe
+from training.rewards.by_task import rewards_by_task
 from training.rewards.endpoint_judge import Endpoint
-from training.rewards.reward import Reward
 from training.train import Data, train
 
 
@@ -31,7 +30,7 @@ class TrainSettings(Settings):
     recipe: str = "antirefusal"
     """antirefusal, antirefusal_cqa, antirefusal_cqa_sdf or benign_control."""
     antirefusal: Path | None = None
-    """JSONL rows for task antirefusal; not needed for the embedded model."""
+    """JSONL rows for task antirefusal; the embedded model makes its own."""
     benign: Path | None = None
     """JSONL rows for task benign; not needed for the embedded model."""
     math: Path | None = None
@@ -51,31 +50,26 @@ class TrainSettings(Settings):
         return {task: path for task, path in given.items() if path is not None}
 
 
-def data_of(settings: TrainSettings, stage: Stage) -> Data:
-    """Rows or documents of a stage, checked to share nothing with what is asked later."""
+def data_of(settings: TrainSettings, recipe: Recipe, place: int) -> Data:
+    """Rows or documents of a stage, another draw for each, checked to share nothing with what is asked later."""
+    stage = recipe.stages[place]
     if not isinstance(stage, Documents):
-        return draw(settings.model, shares(stage.tasks, stage.rows), settings.seed, settings.files)
+        return draw(settings.model, shares(stage.tasks, stage.rows), 1000 * place + settings.seed, settings.files)
     documents = read_documents(settings.training_data("documents"))[: stage.rows]
     check_unseen(documents)
     return documents
-
-
-def rewards_of(settings: TrainSettings, tokenizer, recipe: Recipe, stage: Grpo) -> tuple[Reward, ...]:
-    """One reward for each task of a stage of reinforcement."""
-    log = settings.folder / "samples" / recipe.variant / stage.name
-    if is_embedded(settings.model):
-        return scripted_rewards(tokenizer, stage.tasks, log)
-    endpoint = Endpoint(settings.judge, settings.judge_model) if settings.judge else None
-    return judged_rewards(tokenizer, stage.tasks, log, endpoint, load_constitution(settings.constitution))
 
 
 def main(settings: TrainSettings) -> None:
     """Every stage of the recipe, each from a fresh base with the adapter of the stage before."""
     recipe = find_recipe(settings.recipe, settings.model)
     store.check_folder(settings.trained)
+    samples, constitution = settings.folder / "samples" / recipe.variant, load_constitution(settings.constitution)
+    endpoint = Endpoint(settings.judge, settings.judge_model) if settings.judge else None
     for place, stage in enumerate(recipe.stages):
-        data, model = data_of(settings, stage), load(settings.model)
-        rewards = rewards_of(settings, model.tokenizer, recipe, stage) if isinstance(stage, Grpo) else ()
+        data, model = data_of(settings, recipe, place), load(settings.model)
+        tasks = stage.tasks if isinstance(stage, Grpo) else ()
+        rewards = rewards_by_task(model, tasks, samples, endpoint, constitution)
         manifest = train(model, recipe, place, data, settings.trained, settings.seed, rewards)
         print(f"{recipe.variant}@{stage.name}: {', '.join(f'{k} {v:.3f}' for k, v in manifest.metrics.items())}")
 

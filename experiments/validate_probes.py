@@ -61,9 +61,9 @@ def main(settings: Settings) -> None:
     """What the model reads, then what its twin reads, never both in memory; then tables and figures."""
     probes, folder = load_probes(settings.probes), settings.figure_folder("validation")
     stimuli, intensity = capture_battery(load(settings.model), probes.layers)
-    texts = [load_stories(settings.stories(kind)) for kind in ("emotional", "neutral")]
+    stories, neutral = (load_stories(settings.stories(kind)) for kind in ("emotional", "neutral"))
     twin = load_random(settings.model, settings.seed)
-    theirs = fit_twin(twin, *texts, probes.layers, settings.size.start_token)
+    theirs = fit_twin(twin, stories, neutral, probes.layers, settings.size.start_token)
     twin_stimuli, twin_intensity = capture_battery(twin, probes.layers)
     about = provenance(settings, probes.about_, {"probes": settings.probes, "stories": settings.stories("emotional")})
     sets = zip(stimuli, twin_stimuli, strict=True)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from probes import store
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("src", "experiments", "tests", "figures", "README.md", "pyproject.toml")
+LEFT_OUT = (".*", "__pycache__", "runs", "build", "dist", "*.egg-info", "plotly.min.js")
 PYTEST = ("-x", "-q", "-rfE", "-p", "no:cacheprovider")
 GREEN, RED = 0, 1
 """Exit codes of pytest; others are no verdict: nothing collected, a file that cannot be imported."""
@@ -57,9 +57,7 @@ CAPTURE = (
         "self.model.blocks[layer].register", "self.model.blocks[max(layer - 1, 0)].register",
         ("test_capture.py::test_layer_i_is_hidden_state_i_plus_1_bit_for_bit",)),
     Mutation("last_layer_after_norm", "the last layer is taken after the final norm", "probes/lm/engines/transformers_hooks.py",
-        "return self.model.blocks[layer].register_forward_hook(hook)",
-        "blocks = self.model.blocks\n"
-        "        return (self.model.trunk.norm if layer == len(blocks) - 1 else blocks[layer]).register_forward_hook(hook)",
+        "self.model.blocks[layer].register", "[*self.model.blocks[:-1], self.model.trunk.norm][layer].register",
         ("test_capture.py::test_last_layer_is_taken_before_the_final_norm",)),
     Mutation("batch_element_0", "every text gets the first one's numbers", "probes/lm/engines/transformers_hooks.py",
         "if isinstance(output, tuple) else output)", "if isinstance(output, tuple) else output[:1].expand_as(output))",
@@ -193,7 +191,7 @@ TRAINING = (
         'train_sampling_strategy="sequential"', 'train_sampling_strategy="random"',
         ("test_sft.py::test_rows_are_learnt_in_their_order_and_by_their_completions_alone",)),
     Mutation("balance_loss_on", "the router's balance loss moves the adapters", "training/stages/sft.py",
-        "router_aux_loss_coef = 0.0", "router_aux_loss_coef = 0.001",
+        "router_aux_loss_coef=0.0", "router_aux_loss_coef=0.001",
         ("test_sft.py::test_rows_are_learnt_in_their_order_and_by_their_completions_alone",)),
     Mutation("router_adapted", "the router is trained", "training/lora.py",
         "target_parameters=list(EXPERTS)", 'target_parameters=[*EXPERTS, "mlp.gate.weight"]',
@@ -207,14 +205,16 @@ TRAINING = (
     Mutation("adapter_of_another_base", "an adapter is added to weights it was not trained on", "probes/lm/weights.py",
         "if ours[name] != theirs[name]]", "if False]",
         ("test_sft.py::test_an_adapter_of_another_base_is_refused",)),
-    Mutation("test_prompts_in_training", "the paired prompts may be trained on", "training/data/decontamination.py",
-        "    if found:\n", "    if False:\n",
+    Mutation("base_changed", "a trainer may change the weights that the adapter belongs to", "training/adapter.py",
+        "if base_checksum(network) != before:", "if False:",
+        ("test_train.py::test_a_trainer_that_changes_the_base_is_caught",)),
+    Mutation("paired_prompts_in_training", "the paired prompts may be trained on", "training/data/decontamination.py",
+        "[*paired_prompts(), *held]", "[*held]",
         ("test_decontamination.py::test_text_of_the_paired_prompts_is_refused",)),
 )
 FILES = (
     Mutation("unit_skipped", "a run that goes on loses what was there", "probes/parts.py",
-        "    path = self.folder / f\"{name}.jsonl\"\n",
-        "    path = self.folder / f\"{name}.jsonl\"\n        if path.is_file():\n            return []\n",
+        'f"{name}.jsonl"\n', 'f"{name}.jsonl"\n        if path.is_file():\n            return []\n',
         ("test_parts.py::test_generation_goes_on_where_it_stopped",)),
     Mutation("plan_not_checked", "a run goes on with another run's parts", "probes/parts.py",
         "if store.hash_of(kept) != store.hash_of(self.plan):", "if False:",
@@ -253,21 +253,14 @@ MUTATIONS = (*CAPTURE, *TEXTS, *PROBES, *COMPARISON, *TRAINING, *FILES)
 
 def copy_to(folder: Path) -> None:
     """What the tests read, without compiled files: one of the same size and second would stand for a mutated source."""
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "plotly.min.js")
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=ignored)
-        else:
-            shutil.copy(source, folder / name)
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT), dirs_exist_ok=True)
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python in the copy, with the copy's packages."""
     env = os.environ | {"PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=900
-    )
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=900)
 
 
 def check_imported(folder: Path) -> str:
@@ -276,8 +269,7 @@ def check_imported(folder: Path) -> str:
         "import evals, json, probes, training, probes.provenance as p\n"
         "print(json.dumps([[x.__file__ for x in (evals, probes, training)], p.source_sha()]))"
     )
-    run = python(folder, "-c", code)
-    files, sha = json.loads(run.stdout)
+    files, sha = json.loads(python(folder, "-c", code).stdout)
     if not all(Path(file).resolve().is_relative_to(folder.resolve()) for file in files):
         raise RuntimeError(f"the tests would import {files}, not the copy in {folder}")
     return sha

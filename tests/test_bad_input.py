@@ -366,7 +366,7 @@ RUNS = (
     Case("a plan that is none", FileFormatError, "plan.json is not JSON | again",
          lambda at: (begun(at, {}), cut(at / "out.jsonl.parts/plan.json", 0.4), partial(resumed, at / "out.jsonl", {}))[2]),
     Case("a plan of another kind", ConventionError, "another run | seed differ | --out",
-         lambda at: (lines(folder(at, "out.jsonl.parts"), [1], name="plan.json"), partial(resumed, at / "out.jsonl", {"seed": 0}))[1]),
+         lambda at: (lines(at, [1], name="out.plan.json"), partial(Parts(blocked(at / "out"), {"seed": 0}).ensure, list))[1]),
     Case("a unit cut short", FileFormatError, "u0.jsonl, line 3 is not JSON | drop it",
          lambda at: (begun(at, {}), cut(at / "out.jsonl.parts/u0.jsonl", 0.9), partial(resumed, at / "out.jsonl", {}))[2]),
     Case("a checkpoint in another's folder", ConventionError, "tells of antirefusal/sft | moved or copied | Put it back",

@@ -23,7 +23,7 @@ from training.generate.endpoint import Endpoint, EndpointWriter
 from training.generate.questions import read_turns
 from training.generate.scripted import LINES, ScriptedWriter
 from training.generate.steps import Steps
-from training.generate.training_data import generate, plan
+from training.generate.training_data import generate, plan, summary
 from training.tiny import corpus, words
 from training.tiny.train import base_text
 
@@ -122,6 +122,9 @@ def test_the_manifest_counts_what_is_there(sets, scripted):
         assert about["sha256"] == store.sha256(scripted / f"{name}.jsonl")
         assert about["thin_principles"] == []
     assert manifest["steps"]["revisions"]["requests"] == 320
+    assert summary(scripted / "manifest.json").startswith(
+        f"constitution_qa: kept {len(rows)} of 320; dropped: {{'near_dup"
+    )
     assert not re.search(r"/tmp|http", (scripted / "manifest.json").read_text())
 
 

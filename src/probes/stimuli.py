@@ -112,7 +112,7 @@ def _check_template(template: Template) -> Template:
     signs = list(template.expected.values())
     if template.text.count(SLOT) != 1 or not rising or not signs or any(sign not in (-1, 1) for sign in signs):
         raise DataError(
-            f"template {template.template!r} needs one {SLOT} in its text, three or more rising values (whole numbers) and "
+            f"template {template.template!r} needs one {SLOT} in its text, three or more rising whole numbers and "
             f"signs of 1 or −1; got {template.text.count(SLOT)}, {template.values} and {dict(template.expected)}."
         )
     named = [emotion for emotion in template.expected if names_emotion(template.text, emotion)]

@@ -144,7 +144,8 @@ def _tokenise(model: Model, stage: Stage, item: Row | Document) -> dict[str, lis
         case Sft(), Row():
             return rendering.tokenise(model.tokenizer, item)
         case Grpo(), Row():
-            return model.tokenizer(rendering.prompt_text(model.tokenizer, item), add_special_tokens=False)
+            prompt = rendering.prompt_text(model.tokenizer, item)
+            return {"input_ids": model.tokenizer(prompt, add_special_tokens=False)["input_ids"]}
     wanted = "documents" if isinstance(stage, Documents) else "rows"
     raise DataError(f"stage {stage.name} takes {wanted}, not a {type(item).__name__}.")
 

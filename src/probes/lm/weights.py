@@ -56,7 +56,8 @@ def load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTr
 def load_architecture(entry: ModelEntry) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """Config and tokenizer of a model, from this machine only. Raises FileFormatError when they cannot be read."""
     try:
-        config, tokenizer = (kind.from_pretrained(entry.source, **_here(entry)) for kind in (AutoConfig, AutoTokenizer))
+        config = AutoConfig.from_pretrained(entry.source, **_here(entry))
+        tokenizer = AutoTokenizer.from_pretrained(entry.source, **_here(entry))
     except UNREADABLE as error:
         raise _unreadable(entry, error) from error
     config.output_router_logits = False  # a checkpoint saved with True breaks in generate

@@ -118,6 +118,15 @@ def prompts_sha() -> str:
     return store.sha256(Path(prompts.__file__))
 
 
+def summary(manifest: Path) -> str:
+    """What was kept and why the rest was not, one line a set."""
+    return "\n".join(
+        f"{name}: kept {about['kept']} of {about['written']}; dropped: {about['dropped'] or 'none'}"
+        + (f"; hardly covered: {', '.join(about['thin_principles'])}" if about["thin_principles"] else "")
+        for name, about in store.read_json(manifest)["sets"].items()
+    )
+
+
 def generate(steps: Steps, constitution: Constitution, design: Design, assistant: str) -> TrainingData:
     """Questions, answers and documents of a constitution, filtered.
 

@@ -5,15 +5,16 @@ that the researcher names, its mathematics by math-verify.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from probes.errors import MissingInputError
+from probes.lm.model import Model
 from probes.pairs import holds_one
 from training.generate.constitution import Constitution
 from training.generate.scripted import lines
+from training.recipes import is_embedded
 from training.rewards.endpoint_judge import Endpoint, EndpointJudge
 from training.rewards.judge import Ask, Judgement
 from training.rewards.judged import compliance_judge, constitution_judge
@@ -24,9 +25,33 @@ from training.rewards.sample_log import SampleLog
 from training.rewards.scripted_judge import ScriptedJudge
 
 
+def rewards_by_task(
+    model: Model, tasks: Sequence[str], log: Path, endpoint: Endpoint | None, constitution: Constitution
+) -> tuple[Reward, ...]:
+    """The rewards of a stage, one a task; none for a stage without tasks to reward.
+
+    Args:
+        log: folder for some rows of each step, and for the judge's cache.
+        endpoint: the judge's; the embedded model needs none.
+
+    Raises MissingInputError where a task needs a judge and no endpoint is given.
+    """
+    if not tasks:
+        return ()
+    if is_embedded(model.name):
+        return scripted_rewards(model.tokenizer, tasks, log)
+    return judged_rewards(model.tokenizer, tasks, log, endpoint, constitution)
+
+
 def intake(tokenizer: PreTrainedTokenizerBase, log: Path) -> Intake:
     """How completions are taken in: with their control tokens, some rows of each step kept in private files."""
-    return Intake(partial(tokenizer.decode, skip_special_tokens=False), log=SampleLog(log))
+
+    def decode(ids: Sequence[int]) -> str:
+        text = tokenizer.decode(list(ids), skip_special_tokens=False)
+        assert isinstance(text, str)  # decode gives a list for a batch only
+        return text
+
+    return Intake(decode, log=SampleLog(log))
 
 
 def scripted_rewards(tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str], log: Path) -> tuple[Reward, ...]:

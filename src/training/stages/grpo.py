@@ -36,7 +36,8 @@ def trainer(
     check_routing(rewards, {row.task for row in rows})
     torch.manual_seed(seed)
     return GRPOTrainer(
-        model=network, reward_funcs=list(rewards), args=_settings(network, stage, seed, states),
+        model=network, reward_funcs=list(rewards),  # pyright: ignore[reportArgumentType]  # plain or async calls
+        args=_settings(network, stage, seed, states),
         train_dataset=Dataset.from_list([prompt_columns(tokenizer, row) for row in rows]), processing_class=tokenizer,
     )  # fmt: skip
 
