@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from probes.errors import ProbesError
+from probes.errors import LayerError, ProbesError
 from probes.lm.checkpoints import ModelEntry, model_entry
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
@@ -57,12 +57,16 @@ class Settings:
 
     @property
     def shown_layers(self) -> tuple[int, ...]:
+        wrong = [layer for layer in self.layers if not 0 <= layer < self.entry.layers]
+        if wrong:
+            raise LayerError(f"--layers {wrong}: {self.entry.name} has block outputs 0 … {self.entry.layers - 1}.")
         return self.layers or self.entry.report_layers
 
     @property
     def layers_name(self) -> str:
         """The shown layers, as file names have them."""
-        return "layers_" + "_".join(map(str, self.shown_layers))
+        shown = self.shown_layers
+        return "layers_" + ("_".join(map(str, shown)) if len(shown) <= 12 else f"{shown[0]}_to_{shown[-1]}")
 
     @property
     def trained(self) -> Path:

@@ -20,6 +20,7 @@ from probes.intensity import intensity_hits, intensity_points, intensity_table, 
 from probes.lm import load, load_random
 from probes.provenance import provenance
 from probes.stimuli import capture_battery, load_intensity
+from probes.store import read_table
 from probes.stories import load_stories
 from probes.validation import Read, fit_twin, scenario_matrix, scenario_scores
 from settings import Settings, command
@@ -32,7 +33,7 @@ def draw_scenarios(
     settings: Settings, probes: EmotionProbes, ours: xr.Dataset, twin: Read, about: dict[str, Any]
 ) -> pd.DataFrame:
     """A heatmap of one set of stimuli; its scores at every layer."""
-    unseen = pd.read_csv(settings.probes.with_name("score.csv"))
+    unseen = read_table(settings.probes.with_name("score.csv"), ["layer", "accuracy", "low", "chance"])
     scores = scenario_scores(probes, ours, load_stories(settings.stories("emotional")), twin)
     table = heatmap_table(scenario_matrix(probes, ours), scores, unseen, settings.shown_layers)
     name = f"{ours.attrs['stimuli']}_{ours.attrs['span']}_{settings.layers_name}"
@@ -44,7 +45,10 @@ def draw_intensity(
     settings: Settings, probes: EmotionProbes, ours: xr.Dataset, twin: Read, about: dict[str, Any]
 ) -> pd.DataFrame:
     """A sheet of curves a layer, and the tables; how many foretold signs came true."""
-    folder, unseen = settings.figure_folder("validation"), pd.read_csv(settings.probes.with_name("score.csv"))
+    folder, unseen = (
+        settings.figure_folder("validation"),
+        read_table(settings.probes.with_name("score.csv"), ["layer", "accuracy", "low", "chance"]),
+    )
     null, points = random_rhos(ours, seed=settings.seed), intensity_points(probes, ours, load_intensity())
     stories = load_stories(settings.stories("emotional"))
     table = intensity_table(probes, ours, load_intensity(), null, stories, twin)

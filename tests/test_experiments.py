@@ -342,5 +342,5 @@ def test_replies_of_another_checkpoint_are_not_read_as_this_ones(job):
 
 
 def test_a_layer_out_of_range_is_named(job):
-    with pytest.raises(IndexError, match=r"no probes at layers \[8\]; fitted are \[0, 1, 2, 3, 4, 5, 6, 7\]"):
+    with pytest.raises(IndexError, match=r"--layers \[8\]: tiny has block outputs 0 … 7"):
         importlib.import_module("read_replies").main(Settings(layers=(8,), out=job.out, figures=job.figures))

@@ -48,7 +48,12 @@ class Parts:
 
     def __enter__(self) -> "Parts":
         store.check_folder(self.folder)
-        self._lock = open(self.folder / "lock", "a+")
+        try:
+            self._lock = open(self.folder / "lock", "a+")
+        except OSError as error:
+            raise OutputError(
+                f"cannot use {self.folder} for the parts of a run: {error}. Choose another --out."
+            ) from error
         try:
             self._take_lock()
             self._begin()
