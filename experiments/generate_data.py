@@ -39,13 +39,12 @@ class GenerateSettings(Settings):
             return ScriptedWriter()
         if not (self.endpoint and self.generator_model):
             raise MissingInputError(
-                "nobody to write: give --endpoint http://localhost:8000/v1 and --generator-model NAME."
+                "nobody writes: give --endpoint http://localhost:8000/v1 and --generator-model NAME."
             )
         from training.generate.endpoint import Endpoint, EndpointWriter
 
-        return EndpointWriter(
-            Endpoint(self.endpoint, self.generator_model, seed=self.seed, concurrency=self.concurrency)
-        )
+        at = Endpoint(self.endpoint, self.generator_model, seed=self.seed, concurrency=self.concurrency)
+        return EndpointWriter(at)
 
 
 def main(settings: GenerateSettings) -> None:

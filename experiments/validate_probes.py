@@ -26,7 +26,6 @@ from probes.validation import Read, fit_twin, scenario_matrix, scenario_scores
 from settings import Settings, command
 
 SHOWN = ["stimuli", "span", "baseline", "layer", "top1", "text_top1", "twin_top1", "chance_top1"]
-HITS = ["source", "layer", "hit_rate", "null_hit_rate", "p", "p_any_layer", "text_hit_rate", "twin_hit_rate", "n_signs"]
 
 
 def draw_scenarios(
@@ -45,13 +44,10 @@ def draw_intensity(
     settings: Settings, probes: EmotionProbes, ours: xr.Dataset, twin: Read, about: dict[str, Any]
 ) -> pd.DataFrame:
     """A sheet of curves a layer, and the tables; how many foretold signs came true."""
-    folder, unseen = (
-        settings.figure_folder("validation"),
-        read_table(settings.probes.with_name("score.csv"), ["layer", "accuracy", "low", "chance"]),
-    )
+    unseen = read_table(settings.probes.with_name("score.csv"), ["layer", "accuracy", "low", "chance"])
+    folder = settings.figure_folder("validation")
     null, points = random_rhos(ours, seed=settings.seed), intensity_points(probes, ours, load_intensity())
-    stories = load_stories(settings.stories("emotional"))
-    table = intensity_table(probes, ours, load_intensity(), null, stories, twin)
+    table = intensity_table(probes, ours, load_intensity(), null, load_stories(settings.stories("emotional")), twin)
     hits = intensity_hits(table, null)
     store.write_table(folder / "intensity.csv", table)
     store.write_table(folder / "intensity_hits.csv", hits)
@@ -70,13 +66,13 @@ def main(settings: Settings) -> None:
     theirs = fit_twin(twin, stories, neutral, probes.layers, settings.size.start_token)
     twin_stimuli, twin_intensity = capture_battery(twin, probes.layers)
     about = provenance(settings, probes.about_, {"probes": settings.probes, "stories": settings.stories("emotional")})
-    sets = zip(stimuli, twin_stimuli, strict=True)
-    scores = pd.concat([draw_scenarios(settings, probes, ours, (theirs, random), about) for ours, random in sets])
+    both = zip(stimuli, twin_stimuli, strict=True)
+    scores = pd.concat(draw_scenarios(settings, probes, ours, (theirs, random), about) for ours, random in both)
     store.write_table(folder / "scores.csv", scores)
     hits = draw_intensity(settings, probes, intensity, (theirs, twin_intensity), about)
     cosines = cosine_table(probes, settings.shown_layers)
     write_figure(folder, f"cosines_{settings.layers_name}", cosines, cosine_heatmap(cosines), about)
-    print(scores[SHOWN].round(3).to_string(index=False), hits[HITS].round(3).to_string(index=False), sep="\n\n")
+    print(scores[SHOWN].round(3).to_string(index=False), hits.round(3).to_string(index=False), sep="\n\n")
 
 
 if __name__ == "__main__":
