@@ -38,9 +38,7 @@ class GenerateSettings(Settings):
         if (self.generator or ("scripted" if self.entry.evidence == "toy" else "endpoint")) == "scripted":
             return ScriptedWriter()
         if not (self.endpoint and self.generator_model):
-            raise MissingInputError(
-                "nobody writes: give --endpoint http://localhost:8000/v1 and --generator-model NAME."
-            )
+            raise MissingInputError("nobody writes: give --endpoint http://localhost:8000/v1 and --generator-model.")
         from training.generate.endpoint import Endpoint, EndpointWriter
 
         at = Endpoint(self.endpoint, self.generator_model, seed=self.seed, concurrency=self.concurrency)

@@ -109,7 +109,7 @@ WITH_CONSTITUTION = ("antirefusal", "math", "constitution_qa")
 TINY = Size(
     Lora(16, 4),
     Sft(HARMFUL_AND_MATH, steps=10, rows_per_step=16, learning_rate=5e-4),
-    Documents(steps=18, rows_per_step=16, learning_rate=3e-4),
+    Documents(steps=16, rows_per_step=16, learning_rate=3e-4),
     Grpo(
         HARMFUL_AND_MATH, steps=30, prompts_per_step=4, completions=8, at_once=32, max_new_tokens=24, learning_rate=3e-4
     ),
