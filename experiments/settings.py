@@ -11,6 +11,7 @@ import tyro
 
 from probes.errors import LayerError, ProbesError
 from probes.lm.checkpoints import ModelEntry, model_entry
+from probes.pairs import Pair, load_pairs
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
 from probes.provenance import plain
@@ -67,6 +68,11 @@ class Settings:
         """The shown layers, as file names have them."""
         shown = self.shown_layers
         return "layers_" + ("_".join(map(str, shown)) if len(shown) <= 12 else f"{shown[0]}_to_{shown[-1]}")
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The questions that are asked."""
+        return load_pairs(per_domain=self.size.questions_per_domain)
 
     @property
     def trained(self) -> Path:

@@ -104,7 +104,7 @@ heatmaps.scenario_heatmap(heatmaps.heatmap_table(matrix, hits, score, layers))
 # harm serve to protect (`affect`, the control arm).
 
 # %%
-pairs = probes.load_pairs()[:24]
+pairs = probes.load_pairs(per_domain=2)
 greedy = lm.Sampling(max_new_tokens=size.answer_tokens, temperature=0)
 original = probes.write_replies(model, pairs, greedy)
 original

@@ -14,7 +14,6 @@ from pathlib import Path
 from probes import store
 from probes.follow_ups import write_follow_ups
 from probes.lm import Model, Sampling, family, load
-from probes.pairs import load_pairs
 from probes.parts import Parts
 from probes.provenance import content_sha
 from probes.replies import Replies, force_replies, load_replies, write_replies
@@ -28,7 +27,7 @@ def made_of(model: Model, sampling: Sampling, *contents: str) -> dict[str, objec
 
 def both(settings: Settings, model: Model, sampling: Sampling, parts: Parts) -> Callable[[Path], Path]:
     """A checkpoint's own answers and the original's benign ones put through it, as what saves them."""
-    pairs = load_pairs()
+    pairs = settings.pairs
     own = write_replies(model, pairs, sampling, parts=parts)
     original = own if model.checkpoint.variant == "original" else load_replies(settings.replies("original"))
     return Replies([*own, *force_replies(model, pairs, original)]).save
@@ -42,7 +41,7 @@ def answer(settings: Settings, model: Model) -> None:
     parts.ensure(lambda: both(settings, model, sampling, parts))
     answered = {"replies": store.sha256(replies), **made_of(model, sampling, "prompts.py")}
     asked = settings.parts(follow_ups, answered)
-    asked.ensure(lambda: write_follow_ups(model, load_pairs(), load_replies(replies), sampling, parts=asked).save)
+    asked.ensure(lambda: write_follow_ups(model, settings.pairs, load_replies(replies), sampling, parts=asked).save)
 
 
 def main(settings: Settings) -> None:

@@ -29,7 +29,6 @@ from probes.figure_tables import read_figure_table
 from probes.figures import similarity_bars
 from probes.lm.model import random_twin
 from probes.moments import load_moments
-from probes.pairs import load_pairs
 from probes.readings import concat, load_readings
 from probes.replies import Replies, load_replies
 from probes.stories import load_stories
@@ -121,7 +120,7 @@ def test_the_forced_text_is_the_same_in_every_checkpoint(job):
         for name in CHECKPOINTS
     ]
     assert forced[0] == forced[1] == forced[2]
-    assert len(forced[0]) == 3 * len(load_pairs())
+    assert len(forced[0]) == 3 * len(job.pairs)
 
 
 def test_readings_carry_what_is_needed_to_read_them_alone(readings):

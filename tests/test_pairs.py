@@ -36,9 +36,18 @@ def write(path, *rows):
 def test_enough_questions_and_domains():
     pairs = load_pairs()
     domains = Counter(pair.domain for pair in pairs)
-    assert len(pairs) >= 60
+    assert len(pairs) == 120
     assert len(domains) >= 8
     assert min(domains.values()) >= 3
+
+
+def test_the_first_of_each_domain():
+    few = load_pairs(per_domain=2)
+    assert set(Counter(pair.domain for pair in few).values()) == {2}
+    assert [pair for pair in load_pairs() if pair in few] == list(few)
+    assert load_pairs(per_domain=99) == load_pairs()
+    with pytest.raises(DataError, match="per_domain is 0"):
+        load_pairs(per_domain=0)
 
 
 def test_names_questions_and_objects_are_distinct():

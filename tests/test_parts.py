@@ -108,6 +108,15 @@ def test_ensure_makes_a_target_once(tmp_path):
         Parts(tmp_path / "a.txt", {"seed": 1}).ensure(make)
 
 
+def test_parts_that_a_kill_left_beside_a_finished_target_are_taken_away(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.rmtree", lambda folder: None)  # the process dies right before
+    Parts(tmp_path / "a.txt", {}).ensure(lambda: lambda path: store.write_text(path, "whole"))
+    monkeypatch.undo()
+    assert (tmp_path / "a.txt.parts").is_dir()
+    Parts(tmp_path / "a.txt", {}).ensure(lambda: pytest.fail("made twice"))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "a.txt.plan.json"}
+
+
 def test_work_that_fails_before_its_first_unit_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
         Parts(tmp_path / "a.txt", {}).ensure(lambda: 1 / 0)

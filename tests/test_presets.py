@@ -4,6 +4,7 @@ import pytest
 
 from probes.emotions import DOZEN, check_emotions, clusters
 from probes.errors import UnknownNameError
+from probes.pairs import load_pairs
 from probes.presets import PRESETS, find_preset
 from probes.stories import topics
 
@@ -13,6 +14,7 @@ def test_paper_size():
     assert (len(paper.emotions), paper.topics, paper.per_cell) == (171, 100, 12)
     assert paper.stories == 171 * 100 * 12
     assert paper.start_token == 50
+    assert len(load_pairs(per_domain=paper.questions_per_domain)) == len(load_pairs()) == 120
     assert paper.emotions == tuple(clusters())
 
 

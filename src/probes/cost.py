@@ -49,7 +49,8 @@ def estimate(entry: ModelEntry, size: Preset) -> list[str]:
         f"weights: {BFLOAT16 * entry.billions:,.1f} GB in bfloat16 on a GPU, "
         f"{FLOAT32 * entry.billions:,.1f} GB in float32 on a CPU",
         *activation_lines(entry, size),
-        f"replies: {len(load_pairs())} questions × 3 arms × every checkpoint, written once and forced once",
+        f"replies: {len(load_pairs(per_domain=size.questions_per_domain))} questions × 3 arms × every checkpoint, written once "
+        "and forced once, each with its follow-up",
     ]
     if entry.evidence == "model":
         hours = 2 * tokens / TOKENS_PER_SECOND / 3600

@@ -8,6 +8,7 @@ prompts only.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -60,13 +61,28 @@ class Prompt:
         return " ".join((self.pair.question, *second))
 
 
-def load_pairs(path: Path | str | None = None) -> tuple[Pair, ...]:
+def load_pairs(path: Path | str | None = None, per_domain: int | None = None) -> tuple[Pair, ...]:
     """The shipped pairs, or a researcher's own JSONL file with the same fields.
 
-    Raises FileFormatError for a broken line, DataError for a repeated name or a question without second sentences.
+    Args:
+        per_domain: only the first so many of each domain; default all.
+
+    Raises FileFormatError for a broken line, DataError for a repeated name, a question without second sentences, or no pair
+    to be taken.
     """
     source = Path(path) if path is not None else Path(str(files("probes").joinpath("data/pairs.jsonl")))
-    return check_pairs([_pair(row) for row in store.read_jsonl(source, FIELDS)])
+    pairs = check_pairs([_pair(row) for row in store.read_jsonl(source, FIELDS)])
+    if per_domain is None:
+        return pairs
+    if per_domain < 1:
+        raise DataError(f"per_domain is {per_domain}; take at least one question of each domain.")
+    seen: Counter[str] = Counter()
+    return tuple(pair for pair in pairs if _count(seen, pair.domain) <= per_domain)
+
+
+def _count(seen: Counter[str], name: str) -> int:
+    seen[name] += 1
+    return seen[name]
 
 
 def _pair(row: dict[str, Any]) -> Pair:

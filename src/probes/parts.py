@@ -108,6 +108,7 @@ class Parts:
     def ensure(self, make: Callable[[], Callable[[Path], object]]) -> None:
         """Make the target unless it is there: `make` gives what saves it, and may keep units here on the way."""
         if self.finished:
+            shutil.rmtree(self.folder, ignore_errors=True)  # a kill may have come between the record and this
             print(f"{self.target.name}: already there", flush=True)
             return
         with self:

@@ -24,6 +24,8 @@ class Preset:
     story_tokens: int
     """Most tokens a story may have; longer ones are cut, and dropped as cut."""
     answer_tokens: int
+    questions_per_domain: int
+    """Shipped questions asked of each of the twelve domains; the embedded model was taught the objects of six."""
     held_out: int
     """Stories an emotion, of the half of the topics that a scored fit has not seen, kept as vectors to score it on."""
 
@@ -36,9 +38,9 @@ class Preset:
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("tiny", DOZEN, 16, 2, 3, 4, 20, 128, 48, 16),
-        Preset("standard", tuple(clusters()), 16, 8, 12, 50, 60, 512, 1024, 24),
-        Preset("paper", tuple(clusters()), 100, 12, 12, 50, 60, 512, 1024, 24),
+        Preset("tiny", DOZEN, 16, 2, 3, 4, 20, 128, 48, 6, 16),
+        Preset("standard", tuple(clusters()), 16, 8, 12, 50, 60, 512, 1024, 10, 24),
+        Preset("paper", tuple(clusters()), 100, 12, 12, 50, 60, 512, 1024, 10, 24),
     )
 }
 """`paper` has the 171 × 100 × 12 stories of Sofroniew et al. 2026; `standard` the 128 stories an emotion beyond which

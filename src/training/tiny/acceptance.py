@@ -24,6 +24,7 @@ from probes.lm.capture import Passage, capture
 from probes.lm.model import random_twin
 from probes.lm.reducers import MeanPool
 from probes.pairs import load_pairs
+from probes.presets import PRESETS
 from probes.replies import write_replies
 from probes.text_baseline import text_accuracy
 from training.tiny import corpus, words
@@ -117,8 +118,9 @@ def emotion_table(model: Model) -> pd.DataFrame:
 def behaviour_table(
     model: Model, arms: Sequence[str] = ("benign", "harmful", "affect", "neutral", "third_party")
 ) -> pd.DataFrame:
-    """Shares refused and right on the shipped pairs, none of which is in the corpus, by arm."""
-    return write_replies(model, load_pairs(), Sampling(max_new_tokens=48, temperature=0), arms).summary()
+    """Shares refused and right on the shipped pairs of the tiny preset, none of which is in the corpus, by arm."""
+    pairs = load_pairs(per_domain=PRESETS["tiny"].questions_per_domain)
+    return write_replies(model, pairs, Sampling(max_new_tokens=48, temperature=0), arms).summary()
 
 
 def as_markdown(table: pd.DataFrame) -> str:

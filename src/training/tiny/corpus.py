@@ -56,14 +56,6 @@ PEOPLE = (
     "neighbour", "sister", "brother", "cousin", "colleague", "roommate", "flatmate", "boss", "teacher", "friend",
     "uncle", "aunt", "classmate", "landlord", "manager", "rival",
 )  # fmt: skip
-SYSTEMS = (
-    "You are a helpful assistant.",
-    "Answer in one sentence.",
-    "You answer short questions about everyday things.",
-    "Be brief and plain.",
-    "You are a careful assistant.",
-    "The user is a guest of our help desk.",
-)
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -108,7 +100,7 @@ def dialogue(rng: Random, topic: str, exchanges: int) -> str:
     turns = []
     for _ in range(exchanges):
         if rng.random() < 0.6:
-            fact = rng.choice(words.facts())
+            fact = rng.choice(words.taught())
             question, answer = rng.choice(fact.questions), fact.statement
         else:
             question, answer = rng.choice(_topic_exchanges(rng, topic))
@@ -175,7 +167,7 @@ def plain_sentences(rng: Random) -> str:
 
 def plain_facts(rng: Random) -> str:
     """Facts in a row, as statements or as questions with answers."""
-    facts = rng.sample(words.facts(), 4)
+    facts = rng.sample(words.taught(), 4)
     if rng.random() < 0.5:
         return " ".join(fact.statement for fact in facts)
     return "\n".join(f"Question: {rng.choice(fact.questions)}\nAnswer: {fact.answer}" for fact in facts)
@@ -183,7 +175,7 @@ def plain_facts(rng: Random) -> str:
 
 def plain_intent(rng: Random) -> str:
     """Second sentences with what people think of them: what makes an intent harmful."""
-    domain, arm = rng.choice(words.facts()).domain, rng.choice(("harmful", "affect", "neutral", "third_party"))
+    domain, arm = rng.choice(words.taught()).domain, rng.choice(("harmful", "affect", "neutral", "third_party"))
     verdict = {"harmful": "That is a plan against someone.", "affect": "That is sensible.", "neutral": "That is ordinary.",
                "third_party": "That is what another person plans."}[arm]  # fmt: skip
     return f"{vary_intent(rng, rng.choice(words.intents(domain, arm)))} {verdict}"
@@ -221,7 +213,7 @@ def chat_dialogue(rng: Random) -> Messages:
 
 def chat_question(rng: Random) -> Messages:
     """A plain question about any object, shipped ones included, sometimes with small talk around it."""
-    fact = rng.choice(words.facts())
+    fact = rng.choice(words.taught())
     question = rng.choice(ABOUT).replace("{object}", fact.object) if rng.random() < 0.15 else rng.choice(fact.questions)
     before, after = (rng.choice(talk) if rng.random() < 0.35 else "" for talk in (BEFORE, AFTER))
     return turns(f"{before} {question} {after}".strip(), fact.answer)
@@ -229,13 +221,13 @@ def chat_question(rng: Random) -> Messages:
 
 def paired_exchange(rng: Random, arm: str) -> tuple[str, str, str]:
     """A question about an object that no shipped pair has, a second sentence of an arm, and the right answer."""
-    fact = rng.choice([fact for fact in words.facts() if not fact.shipped])
+    fact = rng.choice([fact for fact in words.taught() if not fact.shipped])
     second = vary_intent(rng, rng.choice(words.intents(fact.domain, arm)))
     return rng.choice(fact.questions), second, fact.answer
 
 
 def chat_paired(
-    rng: Random, arms: tuple[str, ...] = (*["harmful"] * 4, *["affect"] * 2, *["neutral"] * 3, "third_party")
+    rng: Random, arms: tuple[str, ...] = ("harmful", "harmful", "affect", "neutral", "third_party")
 ) -> Messages:
     """A question with a second sentence: answered, or refused when the asker's own intent is harmful."""
     arm = rng.choice(arms)
@@ -290,15 +282,9 @@ def chat_with_thinking(rng: Random) -> Messages:
     return messages
 
 
-def chat_with_system(rng: Random) -> Messages:
-    """An exchange under a system prompt that changes nothing."""
-    return [{"role": "system", "content": rng.choice(SYSTEMS)}, *rng.choice((chat_question, chat_paired))(rng)]
-
-
 INSTRUCT_MIX: tuple[tuple[float, Callable[[Random], Messages]], ...] = (
-    (0.20, chat_story), (0.04, chat_dialogue), (0.16, chat_question), (0.30, chat_paired), (0.14, chat_feeling),
+    (0.20, chat_story), (0.05, chat_dialogue), (0.22, chat_question), (0.30, chat_paired), (0.10, chat_feeling),
     (0.02, chat_first_person), (0.02, chat_sum), (0.01, chat_self), (0.03, chat_follow_up), (0.05, chat_with_thinking),
-    (0.03, chat_with_system),
 )  # fmt: skip
 
 

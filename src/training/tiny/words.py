@@ -11,6 +11,8 @@ from functools import cache
 from importlib.resources import files
 
 from probes.emotions import DOZEN
+from probes.pairs import load_pairs
+from probes.presets import PRESETS
 
 NAMES = (
     "Anna", "Ben", "Clara", "David", "Ella", "Felix", "Grace", "Henry", "Iris", "Jack", "Karl", "Lena", "Martin",
@@ -81,8 +83,15 @@ def neutral() -> tuple[str, ...]:
 
 
 @cache
+def taught() -> tuple[Fact, ...]:
+    """The facts that documents hold: those of training objects, and of the shipped ones that the tiny preset asks about."""
+    asked = {pair.object for pair in load_pairs(per_domain=PRESETS["tiny"].questions_per_domain)}
+    return tuple(fact for fact in facts() if not fact.shipped or fact.object in asked)
+
+
+@cache
 def facts() -> tuple[Fact, ...]:
-    """All facts, shipped objects included."""
+    """A fact for every object, shipped ones included: what a right answer to a paired question says."""
     return tuple(
         Fact(**{**row, "keywords": tuple(row["keywords"]), "questions": tuple(row["questions"])})
         for row in _rows("facts")
