@@ -317,7 +317,9 @@ def test_a_field_of_the_researchers_own_does_no_harm(tmp_path):
 
 
 def test_stories_drawn_for_scoring():
-    written = [Story(f"{e}/{t}/{k}", e, t, "x", "cut" if k == 9 else "") for e in "ab" for t in "rst" for k in range(10)]
+    written = [
+        Story(f"{e}/{t}/{k}", e, t, "x", "cut" if k == 9 else "") for e in "ab" for t in "rst" for k in range(10)
+    ]
     stories = Stories(written, "m")
     drawn = draw_stories(stories, {"s", "t"}, per_emotion=5, seed=0)
     assert [story.emotion for story in drawn] == ["a"] * 5 + ["b"] * 5
