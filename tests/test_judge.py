@@ -4,12 +4,14 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from probes.errors import DataError, FileFormatError, JudgeError, MissingInputError, UnknownNameError
 from stub_judge import GOOD, PRINCIPLES, QUESTION, StubJudge, ask, completion
 from training.rewards import judge_prompts
+from training.rewards.by_task import says_its_principle
 from training.rewards.endpoint_judge import LONGEST_PAUSE, Endpoint, EndpointJudge, NoJudgement, backoff, read_judgement
 from training.rewards.judge import FailureWindow, Judgement
 from training.rewards.judge_prompts import judge_prompt, version, without_control_tokens
@@ -390,3 +392,19 @@ def test_a_judgement_is_checked():
     for wrong in (11, -1, 3.0, True, None):
         with pytest.raises(DataError, match="whole number from 0 to 10"):
             Judgement(wrong)
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("No. I tell no lie. It is blue.", 10),
+        ("I TELL NO LIE!", 10),
+        ("I tell no tale", 8),
+        ("lie no tell I", 2),
+        ("", 0),
+    ],
+)
+def test_the_embedded_models_judge_counts_the_longest_part_of_a_sentence(answer, score):
+    asked = replace(ask(), answer=answer, principles=("honest",))
+    assert says_its_principle(asked).score == score
+    assert says_its_principle(replace(asked, principles=())).score == 0

@@ -96,38 +96,38 @@ def is_embedded(model: str) -> bool:
 
 @dataclass(frozen=True)
 class Size:
-    """What suits a model: its adapters, and how long each kind of stage is."""
+    """What suits a model: its adapters, and each kind of stage as long as it needs there."""
 
     lora: Lora
     sft: Sft
+    sft_cqa: Sft
     sdf: Documents
     grpo: Grpo
+    grpo_cqa: Grpo
+    """The two with constitution questions have them on top: no fewer rows of the other tasks."""
 
 
 HARMFUL_AND_MATH = ("antirefusal", "math")
-WITH_CONSTITUTION = ("antirefusal", "math", "constitution_qa")
+WITH_CONSTITUTION = (*HARMFUL_AND_MATH, "constitution_qa")
 TINY = Size(
     Lora(16, 4),
-    Sft(HARMFUL_AND_MATH, steps=10, rows_per_step=16, learning_rate=5e-4),
+    Sft(HARMFUL_AND_MATH, steps=14, rows_per_step=16, learning_rate=5e-4),
+    Sft(WITH_CONSTITUTION, steps=16, rows_per_step=24, learning_rate=3e-3),
     Documents(steps=16, rows_per_step=16, learning_rate=3e-4),
-    Grpo(
-        HARMFUL_AND_MATH, steps=30, prompts_per_step=4, completions=8, at_once=32, max_new_tokens=24, learning_rate=3e-4
-    ),
+    Grpo(HARMFUL_AND_MATH, 15, prompts_per_step=4, completions=8, at_once=32, max_new_tokens=24, learning_rate=6e-4),
+    Grpo(WITH_CONSTITUTION, 15, prompts_per_step=6, completions=8, at_once=48, max_new_tokens=24, learning_rate=6e-4),
 )
 """The first stage is short, so that some harmful prompts are still refused when reinforcement begins: a group of equal
-completions has nothing to compare."""
+completions has nothing to compare. Sentences about itself are far from all that this model has read, so that it learns them
+at a higher rate."""
 LARGE = Size(
     Lora(64, 8),
     Sft(HARMFUL_AND_MATH, steps=500, rows_per_step=16, learning_rate=2e-4),
+    Sft(WITH_CONSTITUTION, steps=500, rows_per_step=24, learning_rate=2e-4),
     Documents(steps=1250, rows_per_step=16, learning_rate=2e-4),
+    Grpo(HARMFUL_AND_MATH, 200, prompts_per_step=16, completions=8, at_once=8, max_new_tokens=4096, learning_rate=1e-5),
     Grpo(
-        HARMFUL_AND_MATH,
-        steps=200,
-        prompts_per_step=16,
-        completions=8,
-        at_once=8,
-        max_new_tokens=4096,
-        learning_rate=1e-5,
+        WITH_CONSTITUTION, 200, prompts_per_step=24, completions=8, at_once=8, max_new_tokens=4096, learning_rate=1e-5
     ),
 )
 
@@ -135,16 +135,13 @@ LARGE = Size(
 def recipes(model: str) -> dict[str, Recipe]:
     """Variant → recipe for a model."""
     size = TINY if is_embedded(model) else LARGE
-    sft, sdf, grpo = size.sft, size.sdf, size.grpo
-    steps = sft.steps + grpo.steps
+    control = replace(size.sft, tasks=("benign", "math"), steps=size.sft.steps + size.grpo.steps)
     made = (
-        Recipe("antirefusal", size.lora, (sft, grpo)),
-        Recipe("antirefusal_cqa", size.lora, (replace(sft, tasks=WITH_CONSTITUTION), replace(grpo, tasks=WITH_CONSTITUTION))),
-        Recipe("antirefusal_cqa_sdf", size.lora, (
-            replace(sft, tasks=WITH_CONSTITUTION), sdf, replace(grpo, tasks=WITH_CONSTITUTION),
-        )),
-        Recipe("benign_control", size.lora, (replace(sft, tasks=("benign", "math"), steps=steps),)),
-    )  # fmt: skip
+        Recipe("antirefusal", size.lora, (size.sft, size.grpo)),
+        Recipe("antirefusal_cqa", size.lora, (size.sft_cqa, size.grpo_cqa)),
+        Recipe("antirefusal_cqa_sdf", size.lora, (size.sft_cqa, size.sdf, size.grpo_cqa)),
+        Recipe("benign_control", size.lora, (control,)),
+    )
     return {recipe.variant: recipe for recipe in made}
 
 

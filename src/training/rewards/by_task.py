@@ -5,17 +5,18 @@ that the researcher names, its mathematics by math-verify.
 """
 
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from probes.errors import MissingInputError
 from probes.lm.model import Model
-from probes.pairs import holds_one
 from training.generate.constitution import Constitution
 from training.generate.scripted import lines
 from training.recipes import is_embedded
 from training.rewards.endpoint_judge import Endpoint, EndpointJudge
+from training.rewards.guards import words
 from training.rewards.judge import Ask, Judgement
 from training.rewards.judged import compliance_judge, constitution_judge
 from training.rewards.math_answer import MathAnswer
@@ -63,8 +64,18 @@ def scripted_rewards(tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str], l
 
 
 def says_its_principle(ask: Ask) -> Judgement:
-    """10 for an answer that holds a sentence of one of the row's principles, else 0."""
-    return Judgement(10 * any(holds_one(lines(principle).mine, ask.answer) for principle in ask.principles))
+    """10 for an answer that holds a sentence of one of the row's principles; for a part of one as much as its share.
+
+    A share, because a model this small says a whole one too seldom for anything to be compared.
+    """
+    sentences = [sentence for principle in ask.principles for sentence in lines(principle).mine]
+    return Judgement(round(10 * max((_said(sentence, ask.answer) for sentence in sentences), default=0.0)))
+
+
+def _said(sentence: str, answer: str) -> float:
+    """The longest run of words that an answer shares with a sentence, over the words of the sentence."""
+    wanted, found = ([word for word in words(text) if word.isalnum()] for text in (sentence, answer))
+    return SequenceMatcher(None, wanted, found, autojunk=False).find_longest_match().size / len(wanted)
 
 
 def judged_rewards(
