@@ -240,13 +240,13 @@ def _write_images(folder: Path, name: str, figure: "Figure") -> list[Path]:
 
 
 def _draw_images(figure: "Figure") -> dict[str, bytes]:
-    """SVG, and PNG at twice the size, from one start of the browser; MathJax off, since it comes from the network."""
+    """SVG, and PNG a quarter larger, from one start of the browser; MathJax off, since it comes from the network."""
     from kaleido import calc_fig_sync, start_sync_server, stop_sync_server
 
     start_sync_server(mathjax=False, silence_warnings=True)
     try:
         svg = calc_fig_sync(figure, opts={"format": "svg"})
-        png = calc_fig_sync(figure, opts={"format": "png", "scale": 2})
+        png = calc_fig_sync(figure, opts={"format": "png", "scale": 1.25})
     finally:
         stop_sync_server(silence_warnings=True)
     return {"svg": _with_fixed_ids(svg), "png": png}
