@@ -277,5 +277,5 @@ def test_images_are_drawn_with_the_watermark(tmp_path, bars):
     assert [path.suffix for path in written] == [".csv", ".html", ".json", ".svg", ".png"]
     png = written[-1].read_bytes()
     assert png.startswith(b"\x89PNG")
-    assert int.from_bytes(png[16:20], "big") == 2 * figure.layout.width
+    assert int.from_bytes(png[16:20], "big") == 1.25 * figure.layout.width
     assert written[-2].read_text().count(WATERMARK) >= 4
