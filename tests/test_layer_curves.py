@@ -200,8 +200,9 @@ def test_an_emotion_and_a_checkpoint_look_as_in_every_figure(gaps, similarity, g
 def test_numbers_carry_what_is_needed_to_read_them_alone(means, gaps, similarity, gap):
     for table, figure in ((means, similarity), (gaps, gap)):
         for fact in (
-            "n = 11", "95% t interval over questions", "Probes: tiny/original (sofroniew)", "Baseline: none", "Read over the answer",
-            "Layer i is the output of block i, 0-based", "(seed 0)", "the interval of each layer by itself", "Toy units",
+            "n = 11", "95% t interval over questions", "Probes: tiny/original (sofroniew)", "Baseline: none",
+            "Read over the answer", "Layer i is the output of block i, 0-based", "(seed 0)", "the interval of each layer by itself",
+            "Toy units",
         ):  # fmt: skip
             assert fact in caption(figure)
         assert re.search(
