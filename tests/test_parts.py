@@ -117,15 +117,6 @@ def test_parts_that_a_kill_left_beside_a_finished_target_are_taken_away(tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "a.txt.plan.json"}
 
 
-def test_what_a_kill_left_half_written_is_taken_away_and_nothing_of_another_target(tmp_path):
-    (tmp_path / "x.jsonl.tmp-abc").write_text("ha")
-    (tmp_path / "x.jsonl.plan.json.tmp-abc").write_text("{")
-    (tmp_path / "x.jsonl.tmp-folder").mkdir()
-    (tmp_path / "y.jsonl.tmp-abc").write_text("of another")
-    Parts(tmp_path / "x.jsonl", {"n": 1}).ensure(lambda: lambda path: store.write_jsonl(path, [{"a": 1}]))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.jsonl", "x.jsonl.plan.json", "y.jsonl.tmp-abc"]
-
-
 def test_work_that_fails_before_its_first_unit_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
         Parts(tmp_path / "a.txt", {}).ensure(lambda: 1 / 0)

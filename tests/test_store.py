@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,23 @@ def test_interrupted_before_the_rename(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         store.write_text(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_a_kill_left_is_taken_over_by_the_next_who_writes(tmp_path):
+    (tmp_path / "a.txt.tmp").write_text("a long half-written text of before")
+    (tmp_path / "a.txt.tmp").chmod(0o644)
+    path = store.write_text(tmp_path / "a.txt", "new", private=True)
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_two_who_write_one_file_leave_it_whole(tmp_path):
+    texts = [letter * 200_000 for letter in "abcd"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda text: [store.write_text(tmp_path / "a.txt", text) for _ in range(20)], texts))
+    assert (tmp_path / "a.txt").read_text() in texts
     assert names(tmp_path) == ["a.txt"]
 
 

@@ -6,7 +6,6 @@ were made, so a run that was killed and one that was not give the same bytes. Tw
 """
 
 import fcntl
-import glob
 import os
 import shutil
 import sys
@@ -84,18 +83,11 @@ class Parts:
         return path.is_file() and os.path.samestat(os.fstat(self._lock.fileno()), path.stat())
 
     def _begin(self) -> None:
-        self._sweep()
         path = self.folder / "plan.json"
         if path.is_file():
             self._check(path, self.folder)
         else:
             store.write_json(path, self.plan)
-
-    def _sweep(self) -> None:
-        """Take away what a kill left between writing and renaming; nobody else writes here while the lock is held."""
-        for path in (self.target, self._record):
-            for half_written in path.parent.glob(f"{glob.escape(path.name)}.tmp-*"):
-                shutil.rmtree(half_written) if half_written.is_dir() else half_written.unlink()
 
     def _check(self, path: Path, what: Path) -> None:
         kept = store.read_json(path)

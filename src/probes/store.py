@@ -5,6 +5,7 @@ the bytes of a safetensors file change from run to run). Never pickle.
 """
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
@@ -41,17 +42,35 @@ def write_bytes(path: Path | str, data: bytes, private: bool = False) -> Path:
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=path.name + ".tmp-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    temporary = path.with_name(path.name + ".tmp")
+    with os.fdopen(_locked(temporary), "wb") as file:
+        try:
+            file.truncate(0)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+            os.fchmod(file.fileno(), mode)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _locked(temporary: Path) -> int:
+    """The temporary file of a place, of this process alone until it is closed.
+
+    Its name is always the same, so that the next who writes there takes over what a kill has left.
+    """
+    while True:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(handle), temporary.stat()):
+                os.fchmod(handle, 0o600)
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)  # while we waited, another process put it in its place
 
 
 def write_text(path: Path | str, text: str, private: bool = False) -> Path:

@@ -1,5 +1,6 @@
 """Write what a checkpoint is made of, beside its adapter; probes.lm.checkpoints reads it."""
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -45,6 +46,8 @@ def write_checkpoint(target: Path, save_adapter: Callable[[Path], None], content
     Raises OutputError where the place cannot be written.
     """
     store.check_folder(target.parent)
+    for left in target.parent.glob(f"{target.name}.tmp-*"):
+        shutil.rmtree(left)  # by a kill: whoever writes a checkpoint holds the lock of its parts
     with tempfile.TemporaryDirectory(prefix=f"{target.name}.tmp-", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
         try:
