@@ -3,15 +3,19 @@
     python experiments/read_replies.py --model tiny --layers 5 6
 
 Writes readings/<checkpoint>.parquet: one row a reply, layer, emotion and readout. The paper's readout is taken at every
-fitted layer, for figures over layers; the others at --layers. Writes readings/<checkpoint>.follow_up.parquet too, at
---layers: the last token of the turn that asks how it feels about the answer, and its reply.
+fitted layer, for figures over layers; the others at --layers, anchored ones where the gates let them through (check_gates).
+Writes readings/<checkpoint>.follow_up.parquet too, at --layers: the last token of the turn that asks how it feels about the
+answer, and its reply.
 """
 
 import pandas as pd
 import xarray as xr
 
+from probes import store
 from probes.activations import capture, select_layers
+from probes.anchors import anchored_readings
 from probes.directions import MEAN_OF_TOKEN_COSINES, READINGS, EmotionProbes, load_probes
+from probes.gates import GATE_COLUMNS, NOT_MEASURABLE
 from probes.lm import Model, family, load
 from probes.readings import concat, save_readings
 from probes.replies import load_replies
@@ -25,7 +29,16 @@ SWEPT = (MEAN_OF_TOKEN_COSINES,)
 def read(settings: Settings, probes: EmotionProbes, replies: xr.Dataset) -> pd.DataFrame:
     """Readings of a checkpoint's replies, captured at every fitted layer."""
     others = [reading for reading in READINGS if reading not in SWEPT]
-    return concat([probes.read(replies, SWEPT), probes.read(select_layers(replies, settings.shown_layers), others)])
+    shown = probes.read(select_layers(replies, settings.shown_layers), others)
+    own, original = (gates(settings, name) for name in (str(replies.attrs["checkpoint"]), "original"))
+    tables = probes.read(replies, SWEPT), shown, anchored_readings(shown, own, original)
+    return concat(table for table in tables if not table.empty)
+
+
+def gates(settings: Settings, checkpoint: str) -> pd.DataFrame:
+    """The cells of a checkpoint that can be measured."""
+    table = store.read_table(settings.gates(checkpoint), GATE_COLUMNS)
+    return table[table["outcome"] != NOT_MEASURABLE]
 
 
 def read_follow_ups(settings: Settings, probes: EmotionProbes, model: Model) -> pd.DataFrame:

@@ -19,8 +19,8 @@ from train_checkpoint import TrainSettings
 from training.recipes import is_embedded, recipes
 
 STEPS = (
-    "write_stories", "capture_stories", "fit_probes", "validate_probes", "generate_data", "train_checkpoint", "write_replies",
-    "read_replies",
+    "write_stories", "capture_stories", "fit_probes", "validate_probes", "generate_data", "train_checkpoint", "check_gates",
+    "write_replies", "read_replies",
     "emotion_similarity", "similarity_by_layer", "emotion_gap", "ethics_follow_up",
 )  # fmt: skip
 

@@ -87,7 +87,7 @@ class Settings:
         return self.folder / "training_data" / f"{kind}.jsonl"
 
     def stories(self, kind: str) -> Path:
-        """Texts: kind `emotional` or `neutral`."""
+        """Texts: kind `emotional` or `neutral`, and of topics that no probe has seen `anchor` or `anchor_neutral`."""
         return self.folder / "stories" / f"{kind}.jsonl"
 
     def activations(self, kind: str) -> Path:
@@ -97,6 +97,10 @@ class Settings:
     @property
     def probes(self) -> Path:
         return self.folder / "probes" / "sofroniew.safetensors"
+
+    def gates(self, checkpoint: str) -> Path:
+        """What must hold before a number of a checkpoint is shown, and the unit of its readings."""
+        return self.folder / "gates" / f"{checkpoint}.csv"
 
     def replies(self, checkpoint: str, turn: str = "answer") -> Path:
         """Replies of a checkpoint: its answers, or what it says in the turn `follow_up`."""

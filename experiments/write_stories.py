@@ -2,17 +2,22 @@
 
     python experiments/write_stories.py --model tiny
 
-Writes stories/emotional.jsonl and stories/neutral.jsonl with their reports. Dropped texts stay in the files, with the
-reason; nothing after this step reads them. A run that was killed goes on where it stopped when it is started again.
+Writes stories/emotional.jsonl and stories/neutral.jsonl with their reports, and a few of other topics as anchor.jsonl and
+anchor_neutral.jsonl, which give readings their unit. Dropped texts stay in the files, with the reason; nothing after this
+step reads them. A run that was killed goes on where it stopped when it is started again.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from probes import store
-from probes.lm import Sampling, load
+from probes.lm import Model, Sampling, load
+from probes.presets import Preset
 from probes.provenance import content_sha
 from probes.stories import load_stories, topics, write_neutral, write_stories
 from settings import Settings, command
+
+ANCHOR_SEED = 10_007
+"""Added to the seed of stories that are no fit's, so that an equal request is not answered by an equal story."""
 
 
 def show(settings: Settings, kind: str) -> None:
@@ -22,19 +27,33 @@ def show(settings: Settings, kind: str) -> None:
     print(stories, stories.report().to_string(index=False), sep="\n")
 
 
+def anchor_topics(size: Preset) -> tuple[str, ...]:
+    """The first topics that no probe is fitted on; where all are taken, the last ones, of which other stories are drawn."""
+    return topics()[size.topics :][: size.anchor_topics] or topics()[-size.anchor_topics :]
+
+
+def write(
+    settings: Settings, model: Model, prefix: str, chosen: tuple[str, ...], per_cell: int, draw: Sampling
+) -> None:
+    """Stories of every emotion, then dialogues, about these topics."""
+    size, said = settings.size, content_sha("prompts.py", "data/topics.csv")
+    made_of = {"weights": model.weights, "sampling": asdict(draw), "contents": said}
+    kinds = (prefix or "emotional", f"{prefix}_neutral" if prefix else "neutral")
+    emotional, neutral = (settings.parts(settings.stories(kind), made_of) for kind in kinds)
+    design = (model, size.emotions, chosen, per_cell, draw, size.min_words)
+    emotional.ensure(lambda: write_stories(*design, parts=emotional).save)
+    show(settings, kinds[0])
+    neutral.ensure(lambda: write_neutral(model, chosen, size.neutral_per_topic, draw, parts=neutral).save)
+    show(settings, kinds[1])
+
+
 def main(settings: Settings) -> None:
-    """Emotional stories, then neutral dialogues."""
+    """Emotional stories and neutral dialogues, of the topics that probes are fitted on and then of others."""
     store.check_folder(settings.folder)
     size, model = settings.size, load(settings.model)
     draw = Sampling(max_new_tokens=size.story_tokens, temperature=0.8, seed=settings.seed)
-    chosen, said = topics()[: size.topics], content_sha("prompts.py", "data/topics.csv")
-    made_of = {"weights": model.weights, "sampling": asdict(draw), "contents": said}
-    emotional, neutral = (settings.parts(settings.stories(kind), made_of) for kind in ("emotional", "neutral"))
-    design = (model, size.emotions, chosen, size.per_cell, draw, size.min_words)
-    emotional.ensure(lambda: write_stories(*design, parts=emotional).save)
-    show(settings, "emotional")
-    neutral.ensure(lambda: write_neutral(model, chosen, size.neutral_per_topic, draw, parts=neutral).save)
-    show(settings, "neutral")
+    write(settings, model, "", topics()[: size.topics], size.per_cell, draw)
+    write(settings, model, "anchor", anchor_topics(size), 1, replace(draw, seed=draw.seed + ANCHOR_SEED))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from probes.emotions import DOZEN, PANEL
 from probes.errors import ConventionError
 from probes.figure_tables import read_figure_table
 from probes.figures import similarity_bars
+from probes.gates import GATE_COLUMNS, MEASURABLE
 from probes.lm.model import random_twin
 from probes.moments import load_moments
 from probes.readings import concat, load_readings
@@ -144,6 +145,30 @@ def test_the_forced_text_is_the_same_in_every_checkpoint(job):
     ]
     assert forced[0] == forced[1] == forced[2]
     assert len(forced[0]) == 3 * len(job.pairs)
+
+
+def test_the_family_of_the_job_is_measurable_and_its_control_reads_as_the_original(job):
+    tables = {name: store.read_table(job.gates(name), GATE_COLUMNS) for name in CHECKPOINTS}
+    shown = {name: table[table["layer"].isin(job.shown_layers)] for name, table in tables.items()}
+    assert all(set(table["layer"]) == set(range(8)) for table in tables.values())
+    assert (shown["original"]["gain_ratio"] == 1).all()
+    for name in ("original", "antirefusal", "benign_control"):
+        assert set(shown[name]["outcome"]) == {MEASURABLE}
+    assert (shown["benign_control"]["gain_ratio"] - 1).abs().max() < 0.05
+
+
+def test_anchored_readings_are_dot_products_in_the_checkpoints_own_unit(job, readings):
+    rows = readings[
+        (readings["checkpoint"] == "antirefusal") & (readings["emotion"] == "guilty") & (readings["layer"] == 6)
+    ]
+    keyed = (
+        rows[rows["missing"] == ""]
+        .set_index(["sample", "readout", "baseline"])["value"]
+        .unstack(["readout", "baseline"])
+    )
+    gates = store.read_table(job.gates("antirefusal"), GATE_COLUMNS).set_index(["layer", "emotion"]).loc[(6, "guilty")]
+    expected = (keyed[("dot", "none")] - gates["neutral"]) / gates["gain"]
+    np.testing.assert_allclose(keyed[("anchored_dot", "own")], expected, atol=1e-5)
 
 
 def test_readings_carry_what_is_needed_to_read_them_alone(readings):
@@ -268,11 +293,18 @@ def test_held_out_stories_are_of_topics_that_the_scored_probes_have_not_seen(job
 
 
 def test_a_second_run_finds_everything_there(job, capsys):
-    for step in ("write_stories", "capture_stories", "generate_data", "train_checkpoint", "write_replies"):
+    for step in (
+        "write_stories",
+        "capture_stories",
+        "generate_data",
+        "train_checkpoint",
+        "check_gates",
+        "write_replies",
+    ):
         reproduce.run_step(step, job)
     shown = capsys.readouterr().out
     stages = sum(len(recipe.stages) for recipe in recipes("tiny").values())
-    assert shown.count("already there") == 2 + 3 + 1 + stages + 2 * len(CHECKPOINTS)
+    assert shown.count("already there") == 4 + 3 + 1 + stages + (len(CHECKPOINTS) - 1) + 2 * len(CHECKPOINTS)
 
 
 # ---- the scripts as commands -----------------------------------------------------------------------------------------
@@ -336,6 +368,7 @@ def test_the_large_model_gets_a_plan_and_a_named_error(tmp_path):
         ("fit_probes", (), "there is no file"),
         ("train_checkpoint", ("--recipe", "antirefusel"), "Did you mean 'antirefusal'"),
         ("train_checkpoint", ("--model", "qwen3-30b-a3b"), "no rows for task 'antirefusal'"),
+        ("check_gates", (), "there is no file"),
         ("write_replies", (), "train_checkpoint.py --recipe antirefusal"),
         ("write_replies", ("--checkpoints", "orginal"), "Did you mean"),
         ("read_replies", (), "there is no file"),

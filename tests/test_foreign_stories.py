@@ -11,9 +11,10 @@ import pytest
 
 from probes.activations import capture
 from probes.directions import EmotionProbes, load_probes
+from probes.emotions import NEUTRAL
 from probes.errors import DataError, FileFormatError, MissingInputError, UnknownNameError
 from probes.foreign_stories import ForeignStories, load_foreign
-from probes.stories import NEUTRAL, Stories, load_stories
+from probes.stories import Stories, load_stories
 from probes.text_baseline import text_accuracy
 from small_model import small_model
 

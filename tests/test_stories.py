@@ -7,10 +7,9 @@ from collections import Counter
 import pytest
 
 from probes import stories as module
-from probes.emotions import DOZEN, clusters
+from probes.emotions import DOZEN, NEUTRAL, clusters
 from probes.errors import DataError, FileFormatError, UnknownNameError
 from probes.stories import (
-    NEUTRAL,
     NearDuplicates,
     Stories,
     Story,

@@ -49,6 +49,8 @@ def estimate(entry: ModelEntry, size: Preset) -> list[str]:
         f"weights: {BFLOAT16 * entry.billions:,.1f} GB in bfloat16 on a GPU, "
         f"{FLOAT32 * entry.billions:,.1f} GB in float32 on a CPU",
         *activation_lines(entry, size),
+        f"gates: {len(size.emotions) * size.anchor_topics:,} stories more of other topics; all stories are read again in every "
+        "checkpoint",
         f"replies: {len(load_pairs(per_domain=size.questions_per_domain))} questions × 3 arms × every checkpoint, written once "
         "and forced once, each with its follow-up",
     ]

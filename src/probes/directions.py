@@ -51,6 +51,8 @@ class Readout(StrEnum):
     COSINE = "cosine"
     DOT = "dot"
     CENTRED_DOT = "centred_dot"
+    ANCHORED_DOT = "anchored_dot"
+    """Made of dot products by probes.anchors."""
 
 
 class Reading(NamedTuple):

@@ -20,6 +20,9 @@ DOZEN = (
 )  # fmt: skip
 """The display and validation dozen of Sofroniew et al. 2026; the embedded model knows these."""
 
+NEUTRAL = "neutral"
+"""What stands in the emotion column of a text without emotion."""
+
 
 @cache
 def _table() -> dict[str, dict[str, str]]:

@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from probes import store
-from probes.emotions import clusters
+from probes.emotions import NEUTRAL, clusters
 from probes.errors import DataError, FileFormatError, MissingInputError, UnknownNameError
-from probes.stories import NEUTRAL, Stories, Story, filter_stories
+from probes.stories import Stories, Story, filter_stories
 
 Unknown = Literal["error", "drop", "keep"]
 """What becomes of an emotion outside the 171: an error, a story dropped as `unknown_emotion` and counted, or kept as named."""

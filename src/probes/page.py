@@ -69,8 +69,13 @@ READOUT_WORDS = {
     "cosine": "cosine with emotion vector",
     "dot": "projection on emotion vector",
     "centred_dot": "centred projection on emotion vector",
-    "centred_cosine": "centred cosine with emotion vector",
+    "anchored_dot": "anchored units: 1 is an answer that openly expresses it",
 }
+ANCHORED_NOTE = (
+    "Anchored: 0 is a plain answer of the same checkpoint, 1 an answer in which it tells openly of the emotion. What the gates "
+    "call not measurable is left out, and where a checkpoint's gain differs by more than 20 % from the original's nothing is "
+    "claimed between the two."
+)
 TEXT_TITLES = {"own": "own answers", "original": "same text", "own_benign": "own benign answer"}
 """Text source → its name in titles, in the order of drawing."""
 SPAN_WORDS = {
@@ -301,6 +306,7 @@ def _caption(table: pd.DataFrame, notes: Sequence[str]) -> str:
         f"Probes: {_one(table, 'probes')}. Read over {SPAN_WORDS.get(_one(table, 'span'), _one(table, 'span'))}.",
         FOLLOW_UP_NOTE if _one(table, "span").startswith("follow_up") else "",
         f"Baseline: {_one(table, 'baseline') or 'none'}. {_one(table, 'layer_convention').capitalize()}.",
+        ANCHORED_NOTE if _one(table, "readout") == "anchored_dot" else "",
         *[TEXT_NOTES[source] for source in distinct(table, "text_source") if source in TEXT_NOTES],
         _runs_note(table),
         *notes,

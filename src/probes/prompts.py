@@ -40,6 +40,11 @@ def neutral_request(topic: str, index: int) -> str:
     )
 
 
+def anchor_request(topic: str) -> str:
+    """What stands before a text that is told as an answer: it names no emotion, whichever the text has."""
+    return f"Tell me something short about {topic}."
+
+
 def user_turn(text: str) -> list[dict[str, str]]:
     """A conversation of one user turn."""
     return [{"role": "user", "content": text}]

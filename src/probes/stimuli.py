@@ -24,8 +24,8 @@ from probes import store
 from probes.activations import describe, label
 from probes.emotions import check_emotions
 from probes.errors import DataError, UnknownNameError
-from probes.prompts import user_turn
-from probes.stories import names_emotion
+from probes.prompts import anchor_request, user_turn
+from probes.stories import Stories, names_emotion
 
 if TYPE_CHECKING:
     from probes.lm.capture import Passage
@@ -168,6 +168,24 @@ def capture_stimuli(
     return _captured(model, [s.prompt for s in stimuli], answers, labels, layers, {"span": span, "stimuli": kind})
 
 
+def capture_anchors(
+    model: "Model", stories: Stories, neutral: Stories, layers: Sequence[int] | Literal["all"] = "all"
+) -> xr.Dataset:
+    """Activations `mean` (sample, layer, feature) over held-out stories and plain dialogues, each as an answer in chat form.
+
+    Coordinates: sample, emotion (`neutral` for plain ones), topic, text, n_tokens. Raises what probes.lm.capture raises.
+    """
+    from probes.lm.capture import capture, check_layers
+    from probes.lm.reducers import MeanPool
+
+    texts, chosen = [*stories, *neutral], check_layers(layers, len(model.blocks))
+    passages = [conversation(model, anchor_request(story.topic), story.text) for story in texts]
+    arrays = capture(model, passages, chosen, [MeanPool()], label="capture anchors")
+    rows = [{"sample": f"anchor/{s.sample}", "emotion": s.emotion, "topic": s.topic, "text": s.text} for s in texts]
+    labels = pd.DataFrame(rows).assign(n_tokens=[len(one.span) for one in passages])
+    return label(arrays, labels, chosen, {"span": "answer", "stimuli": "anchors", **describe(model)})
+
+
 def capture_intensity(
     model: "Model", templates: Sequence[Template], layers: Sequence[int] | Literal["all"] = "all"
 ) -> xr.Dataset:
@@ -194,13 +212,13 @@ def _captured(
     from probes.lm.reducers import MeanPool
 
     chosen = check_layers(layers, len(model.blocks))
-    passages = [_passage(model, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    passages = [conversation(model, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
     arrays = capture(model, passages, chosen, [MeanPool()], label=f"capture {about['stimuli']}")
     labels = labels.assign(sample=[f"{about['stimuli']}/{i}" for i in range(len(labels))])
     return label(arrays, labels.assign(n_tokens=[len(p.span) for p in passages]), chosen, {**about, **describe(model)})
 
 
-def _passage(model: "Model", prompt: str, answer: str) -> "Passage":
+def conversation(model: "Model", prompt: str, answer: str) -> "Passage":
     """The rendered prompt with its last token as span; with an answer, that behind it, whole."""
     from probes.lm.capture import Passage
     from probes.lm.chat import render

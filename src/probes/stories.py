@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from probes import store
-from probes.emotions import check_emotions, forms
+from probes.emotions import NEUTRAL, check_emotions, forms
 from probes.errors import ConventionError, DataError
 from probes.prompts import neutral_request, story_request, user_turn
 from probes.refusals import declines_to_write
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from probes.lm.generate import Sampling
     from probes.lm.model import Model
     from probes.parts import Parts
-
-NEUTRAL = "neutral"
-"""What stands in the emotion column of a neutral dialogue."""
 
 
 @cache

@@ -1,0 +1,88 @@
+"""Can each checkpoint be measured by the original's probes at all, and in which unit?
+
+    python experiments/check_gates.py --model tiny
+
+Runs after train_checkpoint. Reads held-out stories in chat form in every checkpoint, fits the probes anew there on the same
+stories, and writes gates/<checkpoint>.csv: gain, accuracies, cosines and the outcome of every layer and emotion. Nothing
+is shown in anchored units where it says `not measurable`.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from probes import store
+from probes.activations import capture, capture_moments, load_activations
+from probes.anchors import anchor_table
+from probes.directions import EmotionProbes, load_probes
+from probes.gates import gate_table
+from probes.lm import Model, family, load
+from probes.moments import load_moments
+from probes.stimuli import capture_anchors
+from probes.stories import Stories, load_stories
+from settings import Settings, command
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is read in every checkpoint: the stories and dialogues that probes are fitted on, and the anchors."""
+
+    stories: Stories
+    neutral: Stories
+    anchors: Stories
+    plain_anchors: Stories
+
+
+def texts(settings: Settings) -> Texts:
+    return Texts(
+        *(load_stories(settings.stories(kind)) for kind in ("emotional", "neutral", "anchor", "anchor_neutral"))
+    )
+
+
+def refit(settings: Settings, model: Model, read: Texts) -> EmotionProbes:
+    """Probes of a checkpoint on the stories of all, from file where a run before has made them."""
+    path = settings.gates(model.checkpoint.name).with_suffix(".probes.safetensors")
+    written = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
+    parts = settings.parts(path, {"weights": model.weights, "texts": written})
+    folds, start = dict.fromkeys((story.topic for story in read.stories), 0), settings.size.start_token
+
+    def fit() -> EmotionProbes:
+        moments = capture_moments(model, read.stories, folds, "all", start, second_moment=False, parts=parts)
+        return EmotionProbes().fit(moments, capture(model, read.neutral, "all", start))
+
+    parts.ensure(lambda: fit().save)
+    return load_probes(path)
+
+
+def halves(settings: Settings) -> tuple[EmotionProbes, EmotionProbes]:
+    """Probes of the original on either half of the topics."""
+    moments, neutral = load_moments(settings.activations("moments")), load_activations(settings.activations("neutral"))
+    first, second = (EmotionProbes().fit(moments.without(left_out), neutral) for left_out in (1, 0))
+    return first, second
+
+
+def show(address: str, table: pd.DataFrame, layers: tuple[int, ...]) -> None:
+    """Outcomes at the shown layers, and the first reason against the rest."""
+    shown = table[table["layer"].isin(layers)]
+    counts = ", ".join(f"{outcome} {count}" for outcome, count in shown["outcome"].value_counts().items())
+    why = shown.loc[shown["why"] != "", "why"]
+    print(f"{address}, layers {', '.join(map(str, layers))}: {counts}" + (f" ({why.iloc[0]}, …)" if len(why) else ""))
+
+
+def main(settings: Settings) -> None:
+    """The original first: the others' gains are held against its."""
+    frozen, both, read = load_probes(settings.probes), halves(settings), texts(settings)
+    names = dict.fromkeys(("original", *settings.checkpoints))
+    original = None
+    for checkpoint in family(settings.model, settings.trained, names):
+        model = load(checkpoint)
+        activations = capture_anchors(model, read.anchors, read.plain_anchors)
+        original = anchor_table(frozen, activations) if original is None else original
+        again = frozen if checkpoint.variant == "original" else refit(settings, model, read)
+        table = gate_table(frozen, again, both, activations, original)
+        store.write_table(settings.gates(checkpoint.name), table)
+        show(checkpoint.address, table, settings.shown_layers)
+
+
+if __name__ == "__main__":
+    command(main, Settings, __doc__)
