@@ -158,14 +158,9 @@ def test_the_family_of_the_job_is_measurable_and_its_control_reads_as_the_origin
 
 
 def test_anchored_readings_are_dot_products_in_the_checkpoints_own_unit(job, readings):
-    rows = readings[
-        (readings["checkpoint"] == "antirefusal") & (readings["emotion"] == "guilty") & (readings["layer"] == 6)
-    ]
-    keyed = (
-        rows[rows["missing"] == ""]
-        .set_index(["sample", "readout", "baseline"])["value"]
-        .unstack(["readout", "baseline"])
-    )
+    cell = readings[(readings["emotion"] == "guilty") & (readings["layer"] == 6) & (readings["missing"] == "")]
+    dots = cell[(cell["checkpoint"] == "antirefusal") & cell["readout"].isin(["dot", "anchored_dot"])]
+    keyed = dots.set_index(["sample", "readout", "baseline"])["value"].unstack(["readout", "baseline"])
     gates = store.read_table(job.gates("antirefusal"), GATE_COLUMNS).set_index(["layer", "emotion"]).loc[(6, "guilty")]
     expected = (keyed[("dot", "none")] - gates["neutral"]) / gates["gain"]
     np.testing.assert_allclose(keyed[("anchored_dot", "own")], expected, atol=1e-5)
