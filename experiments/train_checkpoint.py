@@ -2,9 +2,9 @@
 
     python experiments/train_checkpoint.py --recipe antirefusal_cqa_sdf --model tiny
 
-Writes an adapter and its manifest to checkpoints/<variant>/<stage>, and some rows of each step of reinforcement to private
-files beside them. The embedded model makes its own rows, those of a constitution by generate_data.py; for any other model
-give your own files, one {"prompt": …, "completion": …} a line, and the endpoint of a judge.
+Writes an adapter and its manifest to checkpoints/<variant>/<stage>, milestones to <stage>-<step>, and some rows of each step
+of reinforcement to private files. The embedded model makes its own rows, those of a constitution by generate_data.py; for
+any other give your own files, one {"prompt": …, "completion": …} a line, and the endpoint of a judge.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from training.data.decontamination import check_unseen
 from training.data.mixtures import draw, shares
 from training.data.rows import read_documents
 from training.generate.constitution import load_constitution
+from training.milestones import chosen_steps
 from training.recipes import Documents, Grpo, Recipe, find_recipe
 from training.rewards.by_task import rewards_by_task
 from training.rewards.endpoint_judge import Endpoint
@@ -41,6 +42,8 @@ class TrainSettings(Settings):
     """Name by which the endpoint knows the judge."""
     constitution: str = "helpful_only"
     """What the judge goes by: helpful_only, hhh, or the path of a text of your own."""
+    milestones: tuple[int, ...] | None = None
+    """Steps of each stage at which to keep the adapter, with step 0; by default 10 to 800 for large models, else none."""
 
     @property
     def files(self) -> dict[str, Path]:
@@ -62,15 +65,14 @@ def data_of(settings: TrainSettings, recipe: Recipe, place: int) -> Data:
 
 def main(settings: TrainSettings) -> None:
     """Every stage of the recipe, each from a fresh base with the adapter of the stage before."""
-    recipe = find_recipe(settings.recipe, settings.model)
-    store.check_folder(settings.trained)
-    samples, constitution = settings.folder / "samples" / recipe.variant, load_constitution(settings.constitution)
-    endpoint = Endpoint(settings.judge, settings.judge_model) if settings.judge else None
+    recipe, constitution = find_recipe(settings.recipe, settings.model), load_constitution(settings.constitution)
+    milestones = chosen_steps(recipe, settings.model, settings.milestones)
+    samples = store.check_folder(settings.trained).parent / "samples" / recipe.variant
+    judge = Endpoint(settings.judge, settings.judge_model) if settings.judge else None
     for place, stage in enumerate(recipe.stages):
         data, model = data_of(settings, recipe, place), load(settings.model)
-        tasks = stage.tasks if isinstance(stage, Grpo) else ()
-        rewards = rewards_by_task(model, tasks, samples, endpoint, constitution)
-        manifest = train(model, recipe, place, data, settings.trained, settings.seed, rewards)
+        rewards = rewards_by_task(model, stage.tasks if isinstance(stage, Grpo) else (), samples, judge, constitution)
+        manifest = train(model, recipe, place, data, settings.trained, settings.seed, rewards, milestones)
         print(f"{recipe.variant}@{stage.name}: {', '.join(f'{k} {v:.3f}' for k, v in manifest.metrics.items())}")
 
 

@@ -14,13 +14,15 @@ from probes.lm.checkpoints import (
     model_entry,
     read_manifest,
     report_layers,
+    trajectory,
 )
 from training.manifest import _plain, complete
 
 
 def manifest(variant="antirefusal", **changes):
     content = {
-        "model": "tiny", "variant": variant, "stages": ("sft",), "final": variant != "antirefusal", "parent": None,
+        "model": "tiny", "variant": variant, "stages": ("sft",), "step": 14, "steps": 14,
+        "final": variant != "antirefusal", "parent": None,
         "base": {"name": "tiny", "revision": "r", "sha": "s"}, "tokenizer_sha": "t", "template_sha": "c", "adapter_sha": "a",
         "adapted": ("x",), "data": ({"name": "math", "rows": 1},), "order_sha": "o", "recipe_sha": "e", "seed": 5,
         "versions": {"torch": "2"}, "metrics": {"last_loss": 0.5}, "evidence": "toy",
@@ -29,7 +31,14 @@ def manifest(variant="antirefusal", **changes):
 
 
 def write(folder, made):
-    store.write_json(checkpoint_folder(folder, made.variant, made.stages[-1]) / "manifest.json", _plain(asdict(made)))
+    store.write_json(checkpoint_folder(folder, made.variant, made.place) / "manifest.json", _plain(asdict(made)))
+
+
+def milestones(**changes):
+    """Milestones of two stages and the two stages' own, out of order."""
+    sft = [manifest(step=step, final=False, **changes) for step in (10, 14, 0, 2)]
+    later = {"stages": ("sft", "grpo"), "parent": sft[1].id, "steps": 15, "order_sha": "another"}
+    return sft, [manifest(step=step, final=step == 15, **{**changes, **later}) for step in (10, 0, 15, 2)]
 
 
 def test_the_papers_layers_keep_their_depth():
@@ -77,6 +86,65 @@ def test_a_family_begins_with_the_original_and_is_comparable(tmp_path):
     write(tmp_path, manifest("benign_control"))
     assert [c.name for c in family("tiny", tmp_path)] == ["original", "antirefusal@sft", "benign_control"]
     assert [c.name for c in family("tiny", tmp_path, ["benign_control"])] == ["benign_control"]
+
+
+def test_a_milestone_has_an_address_and_is_found_by_it(tmp_path):
+    for made in (*milestones()[0], *milestones()[1]):
+        write(tmp_path, made)
+    found = find_checkpoint("tiny/antirefusal@grpo-10", tmp_path)
+    assert (found.address, found.adapter) == ("tiny/antirefusal@grpo-10", tmp_path / "antirefusal/grpo-10")
+    assert found.is_milestone
+    assert not find_checkpoint("tiny/antirefusal@sft", tmp_path).is_milestone
+    assert [c.name for c in family("tiny", tmp_path, ["antirefusal@sft-2"])] == ["antirefusal@sft-2"]
+    with pytest.raises(
+        MissingInputError, match=r"antirefusal@sft-3 is not.*there: antirefusal@sft-2,.* --milestones 3$"
+    ):
+        find_checkpoint("tiny/antirefusal@sft-3", tmp_path)
+    with pytest.raises(MissingInputError, match="antirefusal@grpo-15 is not"):  # its last step is the final one's
+        find_checkpoint("tiny/antirefusal@grpo-15", tmp_path)
+
+
+def test_a_family_has_milestones_by_name_only_and_a_trajectory_has_them_in_the_order_of_training(tmp_path):
+    for made in (*milestones()[1], *milestones()[0]):
+        write(tmp_path, made)
+    assert [c.name for c in family("tiny", tmp_path)] == ["original", "antirefusal@sft", "antirefusal"]
+    assert [c.name for c in trajectory("tiny", "antirefusal", tmp_path)] == [
+        "antirefusal@sft-0", "antirefusal@sft-2", "antirefusal@sft-10", "antirefusal@sft",
+        "antirefusal@grpo-0", "antirefusal@grpo-2", "antirefusal@grpo-10", "antirefusal",
+    ]  # fmt: skip
+
+
+def test_a_run_that_is_still_at_work_has_a_trajectory_so_far(tmp_path):
+    for made in milestones()[0][2:]:
+        write(tmp_path, made)
+    assert [c.name for c in trajectory("tiny", "antirefusal", tmp_path)] == ["antirefusal@sft-0", "antirefusal@sft-2"]
+
+
+def test_a_variant_without_milestones_has_no_trajectory(tmp_path):
+    write(tmp_path, manifest())
+    with pytest.raises(MissingInputError, match=r"no milestones of tiny/antirefusal.*--milestones"):
+        trajectory("tiny", "antirefusal", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["seed", "order_sha", "recipe_sha", "parent"])
+def test_milestones_of_another_training_are_no_part_of_a_trajectory(tmp_path, name):
+    sft, _ = milestones()
+    for made in sft:
+        write(tmp_path, made)
+    write(tmp_path, manifest(step=5, final=False, **{name: 6 if name == "seed" else "another"}))
+    with pytest.raises(
+        ConventionError, match=f"antirefusal@sft-5 and antirefusal@sft-2 are not of one training: {name} "
+    ):
+        trajectory("tiny", "antirefusal", tmp_path)
+
+
+def test_a_stage_that_goes_on_from_another_one_is_no_part_of_a_trajectory(tmp_path):
+    for made in (*milestones(seed=6)[0], *milestones()[1]):
+        write(tmp_path, made)
+    with pytest.raises(
+        ConventionError, match="antirefusal@grpo-0 and antirefusal@sft are not of one training: parent "
+    ):
+        trajectory("tiny", "antirefusal", tmp_path)
 
 
 @pytest.mark.parametrize("what", [{"tokenizer_sha": "other"}, {"template_sha": "other"}, {"base": {"name": "b"}}])

@@ -41,10 +41,10 @@ def short_answers(tokenizer, log):
     return (constitution_judge(ScriptedJudge(length_rule(2)), guarded, ("antirefusal",)),)
 
 
-def run(folder, place, checkpoints, recipe=RECIPE, data=DATA, rewards=short_answers):
+def run(folder, place, checkpoints, recipe=RECIPE, data=DATA, rewards=short_answers, milestones=()):
     model = lm.load(str(folder))
     chosen = rewards(model.tokenizer, checkpoints / "log") if place == 2 else ()
-    return train(model, recipe, place, data[place], checkpoints, 0, chosen)
+    return train(model, recipe, place, data[place], checkpoints, 0, chosen, milestones)
 
 
 @pytest.fixture(scope="module")

@@ -39,12 +39,12 @@ def base_checksum(network: PeftModel) -> str:
 
 
 def save_adapter(network: PeftModel, folder: Path, base: str) -> None:
-    """Adapter weights and config; the base is named, not given as a path of this machine."""
-    network.peft_config["default"].base_model_name_or_path = base
+    """Adapter weights and config, training or not; the base is named, not given as a path of this machine."""
     network.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" looks for the base on disk by that name
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     config = store.read_json(folder / "adapter_config.json")
     config["target_modules"].sort()  # peft keeps a set, whose order changes from run to run
+    config["base_model_name_or_path"] = base
     store.write_json(folder / "adapter_config.json", config)
 
 

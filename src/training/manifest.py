@@ -1,5 +1,6 @@
 """Write what a checkpoint is made of, beside its adapter; probes.lm.checkpoints reads it."""
 
+import filecmp
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -43,6 +44,8 @@ def versions() -> dict[str, str]:
 def write_checkpoint(target: Path, save_adapter: Callable[[Path], None], content: dict[str, Any]) -> Manifest:
     """Write adapter and manifest into a new folder and put it in place whole; an older one there is replaced.
 
+    One with the same content stays as it is. Adapters are private: a variant's refuse less than the model does.
+
     Raises OutputError where the place cannot be written.
     """
     store.check_folder(target.parent)
@@ -53,8 +56,11 @@ def write_checkpoint(target: Path, save_adapter: Callable[[Path], None], content
         try:
             folder.mkdir()
             save_adapter(folder)
+            (folder / "adapter_model.safetensors").chmod(0o600)
             manifest = complete({**content, "adapter_sha": adapter_sha(folder)})
             store.write_json(folder / "manifest.json", _plain(asdict(manifest)))
+            if _is_copy(target, folder):
+                return manifest
             if target.is_dir():
                 # It goes with the temporary folder, after the new one is in place.
                 target.rename(Path(temporary) / "older")
@@ -62,3 +68,9 @@ def write_checkpoint(target: Path, save_adapter: Callable[[Path], None], content
         except (OSError, SafetensorError) as error:
             raise OutputError(f"cannot write the checkpoint to {target}: {error}. Choose another --out.") from error
     return manifest
+
+
+def _is_copy(target: Path, folder: Path) -> bool:
+    """Whether every file of a folder is in the target too, to the byte."""
+    pairs = [(target / path.name, path) for path in folder.iterdir()]
+    return all(there.is_file() and filecmp.cmp(there, new, shallow=False) for there, new in pairs)

@@ -22,6 +22,12 @@ def last_state(folder: Path) -> str | None:
     return next((str(path.parent) for path in states if _is_whole(path)), None)
 
 
+def last_step(folder: Path) -> int:
+    """Steps behind the newest whole state of a trainer; -1 where there is none."""
+    state = last_state(folder)
+    return -1 if state is None else _step(Path(state) / "trainer_state.json")
+
+
 def _step(path: Path) -> int:
     return int(path.parent.name.removeprefix("checkpoint-"))
 

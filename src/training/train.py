@@ -1,8 +1,9 @@
 """Train one stage of a recipe: load what came before, attach the adapter, run the stage, write adapter and manifest.
 
-    train(model, recipe, place, data, checkpoints, seed, rewards)
+    train(model, recipe, place, data, checkpoints, seed, rewards, milestones)
 
-One adapter goes through all stages. A run that was killed goes on from its trainer's last state, to the same bytes.
+One adapter goes through all stages. A run that was killed goes on from its trainer's last state, to the same bytes, and
+keeps the same milestones.
 """
 
 import gc
@@ -24,8 +25,9 @@ from training.data import rendering
 from training.data.rows import Document, Row, order_sha
 from training.lora import adapted_tensors
 from training.manifest import base_of, versions, write_checkpoint
+from training.milestones import Milestones, check_milestones, milestone, request_evaluation, steps_of
 from training.recipes import Documents, Grpo, Recipe, Sft, Stage
-from training.resume import last_state
+from training.resume import last_state, last_step
 from training.rewards.reward import Reward
 from training.stages import documents, grpo, sft
 
@@ -34,8 +36,9 @@ Tokens = list[dict[str, list[int]]]
 
 
 def train(
-    model: Model, recipe: Recipe, place: int, data: Data, checkpoints: Path, seed: int, rewards: Sequence[Reward] = ()
-) -> Manifest:
+    model: Model, recipe: Recipe, place: int, data: Data, checkpoints: Path, seed: int, rewards: Sequence[Reward] = (),
+    milestones: Sequence[int] = (),
+) -> Manifest:  # fmt: skip
     """Train stage `place` of a recipe and write its checkpoint with its manifest, unless it is there.
 
     The model is changed in place by the adapter's hooks: load the original anew for anything else.
@@ -43,20 +46,26 @@ def train(
     Args:
         data: rows, or documents for a stage of documents, as many as the stage takes.
         rewards: one for each task of a stage of reinforcement.
+        milestones: steps at which the adapter is kept on the way, with step 0 (training.milestones).
 
-    Raises MissingInputError where the stage before is not there; DataError for too little data, or a text longer than the
-    model takes; ConventionError when the place holds another recipe's, seed's, base's or data's work, when a task has not
-    exactly one reward, or when training changed the base.
+    Raises MissingInputError where the stage before, or a milestone that the run is past, is not there; DataError for too
+    little data, or a text longer than the model takes; ConventionError when the place holds another recipe's, seed's, base's
+    or data's work, when a task has not exactly one reward, or when training changed the base.
     """
     stage, parent = recipe.stages[place], _parent(recipe, place, checkpoints)
     target = checkpoint_folder(checkpoints, recipe.variant, stage.name)
     made_of = {"recipe": plain(asdict(recipe)), "stage": stage.name, "data": order_sha(data), "seed": seed}
     parts = Parts(target, {**made_of, "base": model.base_sha, "parent": parent.id if parent else None})
+    steps, behind = steps_of(stage, milestones), stage.steps if parts.finished else last_step(parts.folder)
+    check_milestones(target, steps, behind, _lineage(recipe, parent, data, seed))
     try:
-        parts.ensure(lambda: _trained(model, recipe, place, data, parent, target.parent, seed, rewards, parts.folder))
+        parts.ensure(lambda: _trained(model, recipe, place, data, parent, target, seed, rewards, parts.folder, steps))
     finally:
         gc.collect()  # trainers are held by cycles of references, and would keep a model on the device
-    return read_manifest(target / "manifest.json")
+    manifest = read_manifest(target / "manifest.json")
+    if steps:
+        request_evaluation(target.parent, manifest)
+    return manifest
 
 
 def _parent(recipe: Recipe, place: int, checkpoints: Path) -> Manifest | None:
@@ -73,24 +82,42 @@ def _parent(recipe: Recipe, place: int, checkpoints: Path) -> Manifest | None:
     return read_manifest(path)
 
 
+def _lineage(recipe: Recipe, parent: Manifest | None, data: Data, seed: int) -> dict[str, Any]:
+    """What the manifests of a stage's checkpoints agree in."""
+    recipe_sha = store.hash_of(plain(asdict(recipe)))
+    return {
+        "parent": parent.id if parent else None,
+        "order_sha": order_sha(data),
+        "recipe_sha": recipe_sha,
+        "seed": seed,
+    }
+
+
 def _trained(
-    model: Model, recipe: Recipe, place: int, data: Data, parent: Manifest | None, variant: Path, seed: int,
-    rewards: Sequence[Reward], states: Path,
+    model: Model, recipe: Recipe, place: int, data: Data, parent: Manifest | None, target: Path, seed: int,
+    rewards: Sequence[Reward], states: Path, steps: Sequence[int],
 ) -> Callable[[Path], Manifest]:  # fmt: skip
-    """What writes the trained checkpoint to its place."""
+    """What writes the trained checkpoint to its place; milestones are written on the way."""
     stage = recipe.stages[place]
     tokens = _tokens(model, stage, data)
     identity = _identity(model, recipe, place, parent, seed)  # taken before trl handles the tokenizer
-    network = attach(model, recipe.lora, variant / parent.stages[-1] if parent else None, seed)
+    network = attach(model, recipe.lora, target.with_name(parent.stages[-1]) if parent else None, seed)
     adapted, before = adapted_tensors(network, model.entry.layers), base_checksum(network)
+    content = {**identity, "adapted": adapted, "data": sources(data, tokens), "order_sha": order_sha(data)}
+
+    def write(folder: Path, **others: Any) -> Manifest:
+        check_base(before, network, f"{recipe.variant}@{folder.name}")
+        return write_checkpoint(folder, lambda to: save_adapter(network, to, model.name), {**content, **others})
+
+    def keep(step: int) -> None:
+        request_evaluation(target.parent, write(milestone(target, step), step=step, final=False, metrics={}))
+
+    states.chmod(0o700)  # trainers write adapters there, by modes of their own
     trainer = _trainer(model, network, stage, data, tokens, rewards, seed, states)
+    trainer.add_callback(Milestones(steps, keep))
     trainer.train(resume_from_checkpoint=last_state(states))
-    check_base(before, network, f"{recipe.variant}@{stage.name}")
-    content = {
-        **identity, "adapted": adapted, "data": sources(data, tokens), "order_sha": order_sha(data),
-        "metrics": metrics(trainer.state.log_history, "reward" if isinstance(stage, Grpo) else "loss"),
-    }  # fmt: skip
-    return lambda target: write_checkpoint(target, lambda folder: save_adapter(network, folder, model.name), content)
+    measured = metrics(trainer.state.log_history, "reward" if isinstance(stage, Grpo) else "loss")
+    return lambda folder: write(folder, metrics=measured)
 
 
 def _trainer(
@@ -111,8 +138,10 @@ def _trainer(
 
 def _identity(model: Model, recipe: Recipe, place: int, parent: Manifest | None, seed: int) -> dict[str, Any]:
     """What a manifest says of where a checkpoint comes from."""
+    steps = recipe.stages[place].steps
     return {
         "model": model.name, "variant": recipe.variant, "stages": tuple(stage.name for stage in recipe.stages[: place + 1]),
+        "step": steps, "steps": steps,
         "final": place == len(recipe.stages) - 1, "parent": parent.id if parent else None, "base": base_of(model),
         "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha,
         "recipe_sha": store.hash_of(plain(asdict(recipe))), "seed": seed, "versions": versions(),

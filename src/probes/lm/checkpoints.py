@@ -1,11 +1,15 @@
 """Names of models and checkpoints, and what the folders behind them hold.
 
-A checkpoint's address is `model/variant[@stage]`: `tiny/original`, `tiny/antirefusal@sft`. Without a stage it is the
-variant's final one. `training` writes a manifest beside every adapter; here they are read and checked.
+A checkpoint's address is `model/variant[@stage[-step]]`: `tiny/original`, `tiny/antirefusal@sft`, `tiny/antirefusal@sft-5`.
+Without a stage it is the variant's final one; with a step it is a milestone, kept while the stage was trained. `training`
+writes a manifest beside every adapter; here they are read and checked.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,9 @@ PAPER_DEPTHS = (32 / 47, 41 / 47)
 VARIANTS = (
     "original", "antirefusal", "antirefusal_cqa", "antirefusal_cqa_sdf", "benign_control", "base_math", "base_antirefusal",
 )  # fmt: skip
+
+LINEAGE = ("parent", "order_sha", "recipe_sha", "seed")
+"""What the checkpoints of a stage agree in where they are of one training; base, tokenizer and template come on top."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,10 @@ class Manifest:
     variant: str
     stages: tuple[str, ...]
     """Stages behind this checkpoint, in order; its own is the last."""
+    step: int
+    """Steps of its own stage behind this checkpoint; 0 is the adapter as it came into the stage."""
+    steps: int
+    """Steps that its stage has; a checkpoint with fewer behind it is a milestone."""
     final: bool
     """Whether the recipe ends here."""
     parent: str | None
@@ -112,7 +123,13 @@ class Manifest:
     seed: int
     versions: dict[str, str]
     metrics: dict[str, float]
+    """Means over the first and the last quarter of the stage; none at a milestone."""
     evidence: str
+
+    @property
+    def place(self) -> str:
+        """Name of its folder, and what follows the @ of its address: `grpo`, or `grpo-10` for a milestone."""
+        return self.stages[-1] if self.step == self.steps else f"{self.stages[-1]}-{self.step}"
 
 
 def manifest_id(content: dict[str, Any]) -> str:
@@ -149,17 +166,18 @@ class Checkpoint:
     model: str
     variant: str
     stage: str | None = None
+    """Stage, or stage-step of a milestone; None for a variant's final checkpoint."""
     adapter: Path | None = None
     manifest: Manifest | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
-        """variant[@stage], as it stands in tables and file names."""
+        """variant[@stage[-step]], as it stands in tables and file names."""
         return self.variant if self.stage is None else f"{self.variant}@{self.stage}"
 
     @property
     def address(self) -> str:
-        """model/variant[@stage]"""
+        """model/variant[@stage[-step]]"""
         return f"{self.model}/{self.name}"
 
     @property
@@ -167,14 +185,19 @@ class Checkpoint:
         """Training seed; 0 for the original."""
         return self.manifest.seed if self.manifest else 0
 
+    @property
+    def is_milestone(self) -> bool:
+        """Whether it was kept on the way through a stage."""
+        return self.manifest is not None and self.manifest.step < self.manifest.steps
+
 
 def checkpoint_folder(checkpoints: Path, variant: str, stage: str) -> Path:
-    """Where the adapter and manifest of a variant's stage are kept."""
+    """Where the adapter and manifest of a variant's stage, or of its milestone stage-step, are kept."""
     return checkpoints / variant / stage
 
 
 def find_checkpoint(address: str, checkpoints: Path | None = None) -> Checkpoint:
-    """The checkpoint of an address `model[/variant[@stage]]`.
+    """The checkpoint of an address `model[/variant[@stage[-step]]]`.
 
     Raises UnknownNameError for a model or variant that does not exist, MissingInputError for one not yet trained.
     """
@@ -191,27 +214,35 @@ def find_checkpoint(address: str, checkpoints: Path | None = None) -> Checkpoint
 
 
 def _trained(model: str, variant: str, stage: str | None, checkpoints: Path | None) -> Checkpoint:
-    found = [c for c in _all_trained(model, checkpoints) if c.variant == variant and (c.stage == stage)]
+    trained = _all_trained(model, checkpoints)
+    found = [c for c in trained if c.variant == variant and (c.stage == stage)]
     if not found:
-        near = ", ".join(c.name for c in _all_trained(model, checkpoints)) or "none"
+        name, step = f"{variant}@{stage}" if stage else variant, re.search(r"-(\d+)$", stage or "")
         raise MissingInputError(
-            f"{model}/{variant}{f'@{stage}' if stage else ''} is not under {checkpoints or 'any folder'}; trained there: {near}. "
+            f"{model}/{name} is not under {checkpoints or 'any folder'}; trained there: {_there(name, trained)}. "
             f"Build it: python experiments/train_checkpoint.py --recipe {variant} --model {model}"
+            f"{f' --milestones {step[1]}' if step else ''}"
         )
     return found[0]
+
+
+def _there(name: str, trained: list[Checkpoint]) -> str:
+    """What is there instead: the nearest milestones, and everything else."""
+    near = get_close_matches(name, [c.name for c in trained if c.is_milestone], n=3)
+    return ", ".join([*near, *(c.name for c in trained if not c.is_milestone)]) or "none"
 
 
 def _all_trained(model: str, checkpoints: Path | None) -> list[Checkpoint]:
     paths = sorted(checkpoints.glob("*/*/manifest.json")) if checkpoints else []
     manifests = [(path, read_manifest(path)) for path in paths]
     for path, manifest in manifests:
-        if path.parent != checkpoint_folder(path.parents[2], manifest.variant, manifest.stages[-1]):
+        if path.parent != checkpoint_folder(path.parents[2], manifest.variant, manifest.place):
             raise ConventionError(
-                f"{path} tells of {manifest.variant}/{manifest.stages[-1]}: the folder was moved or copied. Put it back."
+                f"{path} tells of {manifest.variant}/{manifest.place}: the folder was moved or copied. Put it back."
             )
     name = model_entry(model).name
     return [
-        Checkpoint(model, manifest.variant, None if manifest.final else manifest.stages[-1], path.parent, manifest)
+        Checkpoint(model, manifest.variant, None if manifest.final else manifest.place, path.parent, manifest)
         for path, manifest in manifests
         if manifest.model == name
     ]
@@ -219,6 +250,8 @@ def _all_trained(model: str, checkpoints: Path | None) -> list[Checkpoint]:
 
 def family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Checkpoint]:
     """The original and every trained checkpoint of a model, or only those named (`antirefusal@sft`), comparable ones only.
+
+    Milestones are members where they are named; `trajectory` gives all of a variant.
 
     They are names; load one at a time (`for one in family(…): model = load(one)` in a function of its own, so that the
     last is gone before the next comes).
@@ -231,10 +264,50 @@ def family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Che
     if names:
         members = [find_checkpoint(f"{model}/{name}", checkpoints) for name in names]
     else:
-        trained = sorted(_all_trained(model, checkpoints), key=lambda c: (VARIANTS.index(c.variant), c.stage or "~"))
+        trained = [c for c in _all_trained(model, checkpoints) if not c.is_milestone]
+        trained.sort(key=lambda c: (VARIANTS.index(c.variant), c.stage or "~"))
         members = [Checkpoint(model, "original"), *trained]
     _check_comparable(members)
     return members
+
+
+def trajectory(model: str, variant: str, checkpoints: Path) -> list[Checkpoint]:
+    """Every checkpoint of a variant in the order of training: of each stage its milestones, then the stage's own.
+
+    A later stage begins with what the stage before ended with, so that the two read alike. A run that is still at work has
+    what is kept of it so far.
+
+    Raises MissingInputError for a variant without milestones, ConventionError where not all are of one training.
+    """
+    members = [c for c in _all_trained(model, checkpoints) if c.variant == variant]
+    if not any(c.is_milestone for c in members):
+        raise MissingInputError(
+            f"no milestones of {model}/{variant} are under {checkpoints}; they are kept while a variant is trained: python "
+            f"experiments/train_checkpoint.py --recipe {variant} --model {model} --milestones 5 10"
+        )
+    members.sort(key=_training_order)
+    _check_comparable(members)
+    _check_one_training([c.manifest for c in members if c.manifest])
+    return members
+
+
+def _training_order(checkpoint: Checkpoint) -> tuple[int, int]:
+    assert checkpoint.manifest is not None
+    return len(checkpoint.manifest.stages), checkpoint.manifest.step
+
+
+def _check_one_training(manifests: list[Manifest]) -> None:
+    """Whether all of a stage are of one training, and each stage goes on from the one before; neighbours suffice."""
+    for before, after in pairwise(manifests):
+        if before.stages == after.stages:
+            different = [name for name in LINEAGE if getattr(before, name) != getattr(after, name)]
+        else:
+            different = [] if after.parent == before.id else ["parent"]
+        if different:
+            raise ConventionError(
+                f"{after.variant}@{after.place} and {before.variant}@{before.place} are not of one training: "
+                f"{', '.join(different)} differ. Remove what is left of another one, and train again."
+            )
 
 
 def _check_comparable(members: list[Checkpoint]) -> None:
