@@ -20,35 +20,54 @@ from probes.replies import Replies, force_replies, load_replies, write_replies
 from settings import Settings, command
 
 
-def made_of(model: Model, sampling: Sampling, *contents: str) -> dict[str, object]:
+def sampling_of(settings: Settings) -> Sampling:
+    """Greedy, so that two checkpoints differ by their weights alone."""
+    return Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
+
+
+def made_of(settings: Settings, weights: str, *contents: str) -> dict[str, object]:
     """What decides a checkpoint's texts."""
-    return {"weights": model.weights, "sampling": asdict(sampling), "contents": content_sha(*contents)}
+    return {"weights": weights, "sampling": asdict(sampling_of(settings)), "contents": content_sha(*contents)}
 
 
-def both(settings: Settings, model: Model, sampling: Sampling, parts: Parts) -> Callable[[Path], Path]:
+def answers_of(settings: Settings, name: str, weights: str) -> Parts:
+    """The resumable work on a checkpoint's answers."""
+    return settings.parts(settings.replies(name), made_of(settings, weights, "data/pairs.jsonl", "lm/chat.py"))
+
+
+def both(settings: Settings, model: Model, parts: Parts) -> Callable[[Path], Path]:
     """A checkpoint's own answers and the original's benign ones put through it, as what saves them."""
     pairs = settings.pairs
-    own = write_replies(model, pairs, sampling, parts=parts)
+    own = write_replies(model, pairs, sampling_of(settings), parts=parts)
     original = own if model.checkpoint.variant == "original" else load_replies(settings.replies("original"))
     return Replies([*own, *force_replies(model, pairs, original)]).save
 
 
 def answer(settings: Settings, model: Model) -> None:
-    """The answers of a checkpoint, then what it says about them."""
-    sampling = Sampling(max_new_tokens=settings.size.answer_tokens, temperature=0, seed=settings.seed)
+    """The answers of a checkpoint."""
+    parts = answers_of(settings, model.checkpoint.name, model.weights)
+    parts.ensure(lambda: both(settings, model, parts))
+
+
+def ask(settings: Settings, model: Model) -> None:
+    """What a checkpoint says about its answers."""
     replies, follow_ups = (settings.replies(model.checkpoint.name, turn) for turn in ("answer", "follow_up"))
-    parts = settings.parts(replies, made_of(model, sampling, "data/pairs.jsonl", "lm/chat.py"))
-    parts.ensure(lambda: both(settings, model, sampling, parts))
-    answered = {"replies": store.sha256(replies), **made_of(model, sampling, "prompts.py")}
-    asked = settings.parts(follow_ups, answered)
+    answered = {"replies": store.sha256(replies), **made_of(settings, model.weights, "prompts.py")}
+    asked, sampling = settings.parts(follow_ups, answered), sampling_of(settings)
     asked.ensure(lambda: write_follow_ups(model, settings.pairs, load_replies(replies), sampling, parts=asked).save)
+
+
+def write(settings: Settings, model: Model) -> None:
+    """A checkpoint's answers, then what it says about them."""
+    answer(settings, model)
+    ask(settings, model)
 
 
 def main(settings: Settings) -> None:
     """The original first: its benign answers are the forced text of all."""
     names = ("original", *(name for name in settings.checkpoints if name != "original"))
     for checkpoint in family(settings.model, settings.trained, names):
-        answer(settings, load(checkpoint))
+        write(settings, load(checkpoint))
     replies = [reply for name in names for reply in load_replies(settings.replies(name)) if reply.text_source == "own"]
     summary = Replies(replies).summary()
     store.write_table(settings.replies("summary").with_suffix(".csv"), summary)

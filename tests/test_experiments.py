@@ -315,7 +315,7 @@ def test_every_script_is_short_and_its_help_explains_every_setting(name, capsys)
     assert f"python experiments/{name}.py" in text.split('"""')[1]
     module = importlib.import_module(name)
     kinds = {"train_checkpoint": "TrainSettings", "reproduce": "ReproduceSettings", "generate_data": "GenerateSettings"}
-    kind = kinds.get(name, "Settings")
+    kind = (kinds | {"over_training": "OverTrainingSettings"}).get(name, "Settings")
     with pytest.raises(SystemExit):
         tyro.cli(getattr(module, kind), args=["--help"])
     shown = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
@@ -370,6 +370,13 @@ def test_the_large_model_gets_a_plan_and_a_named_error(tmp_path):
         ("emotion_similarity", (), "read_replies.py"),
         ("similarity_by_layer", (), "read_replies.py"),
         ("emotion_gap", (), "read_replies.py"),
+        (
+            "train_checkpoint",
+            ("--milestones", "2", "14", "15"),
+            "milestones 15: steps of antirefusal's stages are sft 14",
+        ),
+        ("over_training", (), "no milestones of tiny/antirefusal are under runs/tiny/tiny/checkpoints"),
+        ("over_training", ("--recipe", "antirefusel"), "Did you mean 'antirefusal'"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_nothing_half_written(script, flags, words, tmp_path, monkeypatch):
@@ -377,8 +384,9 @@ def test_bad_input_ends_with_one_line_and_nothing_half_written(script, flags, wo
     (tmp_path / "in_the_way").write_text("untouched")
     monkeypatch.setattr(sys, "argv", [script, *flags])
     module = importlib.import_module(script)
+    kinds = (getattr(module, name, None) for name in ("OverTrainingSettings", "TrainSettings"))
     with pytest.raises(SystemExit) as ended:
-        command(module.main, getattr(module, "TrainSettings", Settings), module.__doc__)
+        command(module.main, next(filter(None, kinds), Settings), module.__doc__)
     message = str(ended.value.code)
     assert words in message
     assert "\n" not in message

@@ -21,6 +21,7 @@ LAPTOP = (
     "readings",
     "activations",
     "moments",
+    "training_curves",
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+import over_training
 import train_checkpoint
 from reproduce import STEPS
 from settings import Settings
@@ -37,8 +38,9 @@ def test_make_targets_exist_and_run_the_scripts_that_tests_run(command):
 def test_every_script_named_is_run_by_tests_and_takes_these_flags(command):
     script, *flags = command.removeprefix("python experiments/").split()
     name = script.removesuffix(".py")
-    assert name in STEPS  # the job of test_experiments
-    tyro.cli(train_checkpoint.TrainSettings if name == "train_checkpoint" else Settings, args=flags)
+    assert name in (*STEPS, "over_training")  # the job of test_experiments, and test_training_curves
+    kinds = {"train_checkpoint": train_checkpoint.TrainSettings, "over_training": over_training.OverTrainingSettings}
+    tyro.cli(kinds.get(name, Settings), args=flags)
 
 
 def test_every_step_is_in_the_readme():

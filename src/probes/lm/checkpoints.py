@@ -277,8 +277,10 @@ def trajectory(model: str, variant: str, checkpoints: Path) -> list[Checkpoint]:
     A later stage begins with what the stage before ended with, so that the two read alike. A run that is still at work has
     what is kept of it so far.
 
-    Raises MissingInputError for a variant without milestones, ConventionError where not all are of one training.
+    Raises UnknownNameError, MissingInputError for a variant without milestones, ConventionError where not all are of one training.
     """
+    if variant not in VARIANTS[1:]:
+        raise UnknownNameError("variant", variant, VARIANTS[1:])
     members = [c for c in _all_trained(model, checkpoints) if c.variant == variant]
     if not any(c.is_milestone for c in members):
         raise MissingInputError(

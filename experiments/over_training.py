@@ -1,0 +1,80 @@
+"""What a variant refuses and how its answers read, over the steps of its training: from its milestones.
+
+    python experiments/train_checkpoint.py --recipe antirefusal --model tiny --milestones 2 4 7 10
+    python experiments/over_training.py --recipe antirefusal --model tiny
+
+Every milestone answers the paired questions and is read at --layers. Writes figures/<model>/over_training/<variant>.{csv,
+html,json} (and .svg, .png where a browser is installed). What is there is not made again, and no model is loaded for it.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from tqdm import tqdm
+
+from probes import store
+from probes.activations import capture
+from probes.directions import load_probes
+from probes.figures import write_figure
+from probes.lm import Checkpoint, Model, load
+from probes.lm.checkpoints import trajectory
+from probes.parts import Parts
+from probes.provenance import provenance
+from probes.readings import load_readings, save_readings
+from probes.replies import load_replies
+from probes.training_curves import milestone_table, training_curves, training_table
+from read_replies import SWEPT
+from settings import Settings, command
+from write_replies import answer, answers_of
+
+
+@dataclass(frozen=True)
+class OverTrainingSettings(Settings):
+    """The shared flags, and whose training is followed."""
+
+    recipe: str = "antirefusal"
+    """Variant whose training is followed; it was trained with --milestones."""
+
+
+def readings_of(settings: Settings, name: str) -> Parts:
+    """The work on the readings of a milestone's answers."""
+    target = settings.folder / "over_training" / settings.layers_name / f"{name}.parquet"
+    inputs = {"replies": store.sha256(settings.replies(name)), "probes": store.sha256(settings.probes)}
+    return settings.parts(target, {**inputs, "layers": settings.shown_layers})
+
+
+def read(settings: Settings, model: Model) -> None:
+    """A milestone's answers, and the probes on them."""
+    answer(settings, model)
+    replies, probes = load_replies(settings.replies(model.checkpoint.name)), load_probes(settings.probes)
+    table = probes.read(capture(model, replies, settings.shown_layers), SWEPT)
+    readings_of(settings, model.checkpoint.name).ensure(lambda: lambda path: save_readings(path, table))
+
+
+def follow(settings: Settings, checkpoint: Checkpoint) -> pd.DataFrame:
+    """A milestone's answers and their readings, as a table; it is loaded only for what is not there."""
+    assert checkpoint.manifest is not None
+    name, manifest = checkpoint.name, checkpoint.manifest
+    if not (answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
+        read(settings, load(checkpoint))
+    replies, readings = load_replies(settings.replies(name)), load_readings(readings_of(settings, name).target)
+    return milestone_table(replies, readings, manifest.stages[-1], manifest.step)
+
+
+def main(settings: OverTrainingSettings) -> None:
+    """A milestone at a time, then the figure drawn from their table."""
+    members = trajectory(settings.model, settings.recipe, settings.trained)
+    (probes := load_probes(settings.probes)).check_layers(settings.shown_layers)
+    if not settings.replies("original").is_file():
+        answer(settings, load(settings.model))
+    table = training_table([follow(settings, checkpoint) for checkpoint in tqdm(members, desc="milestones")])
+    inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))}
+    about = provenance(settings, probes.about_, {**inputs, "probes": settings.probes})
+    for path in write_figure(
+        settings.figure_folder("over_training"), settings.recipe, table, training_curves(table), about
+    ):
+        print(path)
+
+
+if __name__ == "__main__":
+    command(main, OverTrainingSettings, __doc__)
