@@ -33,7 +33,7 @@ def _settings(network: PeftModel, stage: Sft | Documents, seed: int, states: Pat
     return SFTConfig(
         output_dir=str(states), max_steps=stage.steps, per_device_train_batch_size=stage.rows_per_step,
         learning_rate=stage.learning_rate, lr_scheduler_type="linear", warmup_steps=stage.steps // 20,
-        logging_steps=max(1, stage.steps // 4), save_strategy="steps", save_steps=save_steps(stage.steps),
+        logging_steps=save_steps(stage.steps), save_strategy="steps", save_steps=save_steps(stage.steps),
         save_total_limit=2, report_to=[], use_cpu=not on_gpu, bf16=on_gpu, gradient_checkpointing=on_gpu, seed=seed,
         max_length=None, packing=False, shuffle_dataset=False, dataset_num_proc=None, dataloader_pin_memory=False,
         router_aux_loss_coef=0.0,  # by default the balance loss moves adapters where nothing else does
