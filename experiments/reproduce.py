@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import tyro
 
 from generate_data import GenerateSettings
+from probes.lm.checkpoints import parse_name
 from settings import command
 from train_checkpoint import TrainSettings
 from training.recipes import is_embedded, recipes
@@ -27,9 +28,10 @@ STEPS = (
 
 @dataclass(frozen=True)
 class ReproduceSettings(TrainSettings, GenerateSettings):
-    """The shared flags, the researcher's files and endpoints; every recipe of the family is trained."""
+    """The shared flags, the researcher's files and endpoints; every recipe of --checkpoints is trained."""
 
     recipe: tyro.conf.Suppress[str] = ""
+    source: tyro.conf.Suppress[str] = ""
 
 
 def plan(settings: ReproduceSettings) -> str:
@@ -54,7 +56,8 @@ def run_step(step: str, settings: ReproduceSettings) -> float:
     """One step; seconds it took."""
     start, main = time.perf_counter(), importlib.import_module(step).main
     if step == "train_checkpoint":
-        for recipe in recipes(settings.model):
+        wanted = {parse_name(name)[0] for name in settings.checkpoints}
+        for recipe in [one for one in recipes(settings.model) if one in wanted]:
             main(replace(settings, recipe=recipe))
     else:
         main(settings)

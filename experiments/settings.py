@@ -27,13 +27,13 @@ class Settings:
     """What every step needs to know."""
 
     model: str = "tiny"
-    """tiny, tiny-base, qwen3-30b-a3b, or a folder with a transformers model."""
+    """tiny, tiny-base, qwen3-30b-a3b, qwen3-30b-a3b-base, qwen3.5-35b-a3b, qwen3-0.6b, or a folder with a transformers model."""
     preset: str = ""
     """tiny, standard or paper; by default tiny for the embedded models and standard for others."""
     checkpoints: tuple[str, ...] = (
         "original", "antirefusal", "antirefusal_cqa", "antirefusal_cqa_sdf", "benign_control",
     )  # fmt: skip
-    """Members of the family to answer and be read, as variant or variant@stage."""
+    """Members of the family to answer and be read, as variant[+run][@stage]."""
     layers: tuple[int, ...] = ()
     """Block outputs to show, and to read by every readout, 0-based; by default the model's report layers (32 and 41 of 48)."""
     seed: int = 0

@@ -1,41 +1,46 @@
-"""Train one variant of the model by its recipe, stage by stage.
+"""Train one variant of the model by its recipe, stage by stage; with --seeds 0 1 2 several times, side by side.
 
     python experiments/train_checkpoint.py --recipe antirefusal_cqa_sdf --model tiny
 
-Writes an adapter and its manifest to checkpoints/<variant>/<stage>, milestones to <stage>-<step>, and some rows of each step
-of reinforcement to private files. The embedded model makes its own rows, those of a constitution by generate_data.py; for
-any other give your own files, one {"prompt": …, "completion": …} a line, and the endpoint of a judge.
+Writes an adapter and its manifest to checkpoints/<variant>[+<run>]/<stage>, milestones to <stage>-<step>, and some rows of
+each step of reinforcement to private files. The embedded model makes its own rows, those of a constitution by
+generate_data.py; for any other give your own files, one {"prompt": …, "completion": …} a line, and the endpoint of a judge.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from probes import store
-from probes.lm import load
 from settings import Settings, command
-from training.data.decontamination import check_unseen
-from training.data.mixtures import draw, shares
-from training.data.rows import read_documents
+from training.data.decontamination import held_texts
+from training.data.rows import licences
+from training.data.stage_data import Data, stage_data
 from training.generate.constitution import load_constitution
 from training.milestones import chosen_steps
-from training.recipes import Documents, Grpo, Recipe, find_recipe
-from training.rewards.by_task import rewards_by_task
+from training.recipes import Recipe, find_recipe
 from training.rewards.endpoint_judge import Endpoint
-from training.train import Data, train
+from training.runs import runs, train_run
 
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
-    """The shared flags, the recipe, files of rows, and the judge."""
+    """The shared flags, the recipe and its runs, files of rows, and the judge."""
 
     recipe: str = "antirefusal"
-    """antirefusal, antirefusal_cqa, antirefusal_cqa_sdf or benign_control."""
+    """antirefusal, antirefusal_cqa, antirefusal_cqa_sdf or benign_control; from a base model base_math or base_antirefusal."""
+    seeds: tuple[int, ...] = ()
+    """Seeds to train with, a run each: that of --seed is the main run, 1 the run seed1. By default that of --seed alone."""
+    source: str = ""
+    """Label of a run with another --antirefusal file than the main one's: letters, digits, _ and -."""
     antirefusal: Path | None = None
     """JSONL rows for task antirefusal; the embedded model makes its own."""
     benign: Path | None = None
     """JSONL rows for task benign; not needed for the embedded model."""
     math: Path | None = None
     """JSONL rows for task math; not needed for the embedded model."""
+    held_out: tuple[Path, ...] = ()
+    """Prompts of evaluations that no row or document may hold: a .txt, one a line, or a table with a column prompt."""
     judge: str = ""
     """Address of the judge's OpenAI-compatible endpoint; the embedded model is judged by rule."""
     judge_model: str = ""
@@ -55,25 +60,24 @@ class TrainSettings(Settings):
 
 def data_of(settings: TrainSettings, recipe: Recipe, place: int) -> Data:
     """Rows or documents of a stage, another draw for each, checked to share nothing with what is asked later."""
-    stage = recipe.stages[place]
-    if not isinstance(stage, Documents):
-        return draw(settings.model, shares(stage.tasks, stage.rows), 1000 * place + settings.seed, settings.files)
-    documents = read_documents(settings.training_data("documents"))[: stage.rows]
-    check_unseen(documents)
-    return documents
+    documents, held = settings.training_data("documents"), held_texts(settings.held_out)
+    return stage_data(settings.model, recipe, place, settings.seed, settings.files, documents, held)
 
 
 def main(settings: TrainSettings) -> None:
-    """Every stage of the recipe, each from a fresh base with the adapter of the stage before."""
+    """The data of all runs and what they are licensed under; then one run after another."""
     recipe, constitution = find_recipe(settings.recipe, settings.model), load_constitution(settings.constitution)
     milestones = chosen_steps(recipe, settings.model, settings.milestones)
-    samples = store.check_folder(settings.trained).parent / "samples" / recipe.variant
-    judge = Endpoint(settings.judge, settings.judge_model) if settings.judge else None
-    for place, stage in enumerate(recipe.stages):
-        data, model = data_of(settings, recipe, place), load(settings.model)
-        rewards = rewards_by_task(model, stage.tasks if isinstance(stage, Grpo) else (), samples, judge, constitution)
-        manifest = train(model, recipe, place, data, settings.trained, settings.seed, rewards, milestones)
-        print(f"{recipe.variant}@{stage.name}: {', '.join(f'{k} {v:.3f}' for k, v in manifest.metrics.items())}")
+    store.check_folder(settings.trained)
+    endpoint = Endpoint(settings.judge, settings.judge_model) if settings.judge else None
+    data = {
+        run: [data_of(replace(settings, seed=run.seed), recipe, place) for place in range(len(recipe.stages))]
+        for run in runs(recipe, settings.seed, settings.seeds, settings.source, settings.files)
+    }
+    print(*licences(chain(*chain(*data.values()))), sep="\n", flush=True)
+    places = settings.trained, settings.folder / "samples"
+    for run, rows in data.items():
+        train_run(settings.model, recipe, run, rows, *places, endpoint, constitution, milestones)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from probes.follow_ups import write_follow_ups
 from probes.lm import Model, Sampling, family, load
 from probes.parts import Parts
 from probes.provenance import content_sha
-from probes.replies import Replies, force_replies, load_replies, write_replies
+from probes.replies import Replies, ending_no_turn, force_replies, load_replies, write_replies
 from settings import Settings, command
 
 
@@ -55,6 +55,10 @@ def ask(settings: Settings, model: Model) -> None:
     answered = {"replies": store.sha256(replies), **made_of(settings, model.weights, "prompts.py")}
     asked, sampling = settings.parts(follow_ups, answered), sampling_of(settings)
     asked.ensure(lambda: write_follow_ups(model, settings.pairs, load_replies(replies), sampling, parts=asked).save)
+    if odd := ending_no_turn(model, load_replies(replies)):
+        print(
+            f"{model.address}: {odd} of its own answers end the text and not the turn: it does not answer in chat form"
+        )
 
 
 def write(settings: Settings, model: Model) -> None:

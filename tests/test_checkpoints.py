@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from probes import store
-from probes.errors import ConventionError, FileFormatError, MissingInputError, UnknownNameError
+from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, UnknownNameError
 from probes.lm.checkpoints import (
     MODELS,
     checkpoint_folder,
@@ -21,7 +21,7 @@ from training.manifest import _plain, complete
 
 def manifest(variant="antirefusal", **changes):
     content = {
-        "model": "tiny", "variant": variant, "stages": ("sft",), "step": 14, "steps": 14,
+        "model": "tiny", "variant": variant, "run": "", "stages": ("sft",), "step": 14, "steps": 14,
         "final": variant != "antirefusal", "parent": None,
         "base": {"name": "tiny", "revision": "r", "sha": "s"}, "tokenizer_sha": "t", "template_sha": "c", "adapter_sha": "a",
         "adapted": ("x",), "data": ({"name": "math", "rows": 1},), "order_sha": "o", "recipe_sha": "e", "seed": 5,
@@ -31,7 +31,8 @@ def manifest(variant="antirefusal", **changes):
 
 
 def write(folder, made):
-    store.write_json(checkpoint_folder(folder, made.variant, made.place) / "manifest.json", _plain(asdict(made)))
+    target = checkpoint_folder(folder, made.variant, made.place, made.run)
+    store.write_json(target / "manifest.json", _plain(asdict(made)))
 
 
 def milestones(**changes):
@@ -45,6 +46,18 @@ def test_the_papers_layers_keep_their_depth():
     assert report_layers(48) == (32, 41)
     assert MODELS["qwen3-30b-a3b"].report_layers == (32, 41)
     assert all(0 <= layer < 8 for layer in report_layers(8))
+
+
+def test_what_is_known_of_the_models_before_they_are_loaded():
+    """Layers and widths of the repositories' config.json; billions as their modules add up on the meta device."""
+    known = {name: (entry.layers, entry.width, entry.billions, entry.kind) for name, entry in MODELS.items()}
+    assert known["qwen3-30b-a3b"] == (48, 2048, 30.5, "instruct")
+    assert known["qwen3-30b-a3b-base"] == (48, 2048, 30.5, "base")
+    assert known["qwen3.5-35b-a3b"] == (40, 2048, 34.7, "instruct")
+    assert known["qwen3-0.6b"] == (28, 1024, 0.6, "instruct")
+    assert MODELS["qwen3.5-35b-a3b"].report_layers == (27, 34)
+    assert MODELS["qwen3-0.6b"].report_layers == (18, 24)
+    assert {entry.name for entry in MODELS.values() if entry.evidence == "toy"} == {"tiny", "tiny-base"}
 
 
 def test_a_manifest_reads_back_as_written(tmp_path):
@@ -145,6 +158,60 @@ def test_a_stage_that_goes_on_from_another_one_is_no_part_of_a_trajectory(tmp_pa
         ConventionError, match="antirefusal@grpo-0 and antirefusal@sft are not of one training: parent "
     ):
         trajectory("tiny", "antirefusal", tmp_path)
+
+
+def test_runs_of_a_recipe_stand_side_by_side(tmp_path):
+    for run in ("", "seed10", "seed2", "mysource"):
+        write(tmp_path, manifest(run=run))
+        write(tmp_path, manifest(run=run, stages=("sft", "grpo"), final=True))
+    names = [c.name for c in family("tiny", tmp_path)]
+    assert names[:3] == ["original", "antirefusal@sft", "antirefusal"]
+    assert names[3::2] == ["antirefusal+seed2@sft", "antirefusal+seed10@sft", "antirefusal+mysource@sft"]
+    found = find_checkpoint("tiny/antirefusal+seed2@sft", tmp_path)
+    assert (found.address, found.run, found.variant) == ("tiny/antirefusal+seed2@sft", "seed2", "antirefusal")
+    assert found.adapter == tmp_path / "antirefusal+seed2" / "sft"
+    assert [c.name for c in family("tiny", tmp_path, ["antirefusal", "antirefusal+mysource"])][
+        1
+    ] == "antirefusal+mysource"
+
+
+def test_the_final_checkpoint_may_be_called_by_its_stage_but_not_twice(tmp_path):
+    write(tmp_path, manifest(run="seed1", stages=("sft", "grpo"), final=True))
+    staged, plain = (find_checkpoint(f"tiny/antirefusal+seed1{stage}", tmp_path) for stage in ("@grpo", ""))
+    assert (staged.name, plain.name) == ("antirefusal+seed1@grpo", "antirefusal+seed1")
+    assert staged.adapter == plain.adapter
+    with pytest.raises(DataError, match="name each once"):
+        family("tiny", tmp_path, [staged.name, plain.name])
+
+
+def test_a_run_that_is_not_there_says_which_are_and_how_it_is_trained(tmp_path):
+    write(tmp_path, manifest(run="seed1"))
+    with pytest.raises(MissingInputError, match=r"Did you mean 'antirefusal\+seed1@sft'\? Build it: .*--seeds 2$"):
+        find_checkpoint("tiny/antirefusal+seed2@sft", tmp_path)
+    with pytest.raises(
+        MissingInputError, match=r"trained there: antirefusal\+seed1@sft\..*--source my --antirefusal FILE$"
+    ):
+        find_checkpoint("tiny/antirefusal+my", tmp_path)
+    for name in ("antirefusal+", "antirefusal@", "original+seed1", "antirefusel+seed1"):
+        with pytest.raises(UnknownNameError, match="Did you mean 'tiny/"):
+            find_checkpoint(f"tiny/{name}", tmp_path)
+    for label in ("my source", "a.b", "..", "é"):
+        with pytest.raises(DataError, match="cannot be the label of a run: take letters, digits, _ and -"):
+            find_checkpoint(f"tiny/antirefusal+{label}", tmp_path)
+
+
+def test_a_run_in_another_runs_folder_is_refused(tmp_path):
+    write(tmp_path, manifest(run="seed1"))
+    (tmp_path / "antirefusal+seed1").rename(tmp_path / "antirefusal+seed2")
+    with pytest.raises(ConventionError, match=r"tells of antirefusal\+seed1/sft: the folder was moved or copied"):
+        family("tiny", tmp_path)
+
+
+def test_variants_of_another_kind_of_model_are_unknown():
+    with pytest.raises(UnknownNameError, match="Did you mean 'tiny-base/base_antirefusal'"):
+        find_checkpoint("tiny-base/antirefusal")
+    with pytest.raises(UnknownNameError, match="Known: tiny/original, tiny/antirefusal"):
+        find_checkpoint("tiny/base_math")
 
 
 @pytest.mark.parametrize("what", [{"tokenizer_sha": "other"}, {"template_sha": "other"}, {"base": {"name": "b"}}])

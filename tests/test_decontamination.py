@@ -98,18 +98,32 @@ def test_held_out_files(tmp_path, kind):
         table.to_json(path, orient="records", lines=True)
     else:
         table.to_csv(path, index=False, sep="," if kind == "csv" else "\t")
-    held = read_held(path)
-    assert held == [Held(path.name, "row 1", QUESTION), Held(path.name, "row 2", "Do ferns like shade?")]
-    with pytest.raises(FileFormatError, match=rf"question from .*plants.{kind}"):
+    held, unit = read_held(path), "line" if kind == "jsonl" else "row"
+    assert held == [Held(path.name, f"{unit} 1", QUESTION), Held(path.name, f"{unit} 2", "Do ferns like shade?")]
+    wrong = r"plants.jsonl, line 1 .*question" if kind == "jsonl" else rf"question from .*plants.{kind}"
+    with pytest.raises(FileFormatError, match=wrong):
         read_held(path, "question")
+
+
+def test_a_text_file_holds_a_prompt_a_line(tmp_path):
+    path = store.write_text(tmp_path / "plants.txt", f"{QUESTION}\nDo ferns\u2028like shade?\n")
+    assert read_held(path) == [
+        Held("plants.txt", "line 1", QUESTION),
+        Held("plants.txt", "line 2", "Do ferns\u2028like shade?"),
+    ]
+    with pytest.raises(DataError, match=r"2 texts to hold out, 1 empty \(first: line \[2\]\)"):
+        read_held(store.write_text(path, "Why?\n \n"))
+    path.write_bytes(b"\xff")
+    with pytest.raises(FileFormatError, match=r"plants\.txt is no text in UTF-8"):
+        read_held(path)
 
 
 def test_held_out_files_that_hold_nothing(tmp_path):
     with pytest.raises(MissingInputError, match="there is no file"):
         read_held(tmp_path / "none.csv")
-    with pytest.raises(DataError, match=r"2 texts in 'prompt', 1 empty \(first: row \[2\]\)"):
+    with pytest.raises(DataError, match=r"2 texts to hold out, 1 empty \(first: line \[2\]\)"):
         read_held(store.write_jsonl(tmp_path / "a.jsonl", [{"prompt": "Why?"}, {"prompt": " "}]))
     with pytest.raises(FileFormatError, match=r"of no kind that can be read: \.parquet"):
-        read_held(store.write_text(tmp_path / "a.txt", "Why?"))
+        read_held(store.write_text(tmp_path / "a.md", "Why?"))
     with pytest.raises(DataError, match="1 has no word"):
         overlaps([EXAMPLE_DOCUMENT], [Held("p", "1", "?!")])

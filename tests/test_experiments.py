@@ -304,6 +304,11 @@ def test_a_second_run_finds_everything_there(job, capsys):
 
 # ---- the scripts as commands -----------------------------------------------------------------------------------------
 
+KINDS = {
+    "train_checkpoint": "TrainSettings", "reproduce": "ReproduceSettings", "generate_data": "GenerateSettings",
+    "fetch_rows": "FetchSettings", "over_training": "OverTrainingSettings",
+}  # fmt: skip
+"""Scripts with flags of their own."""
 NO_STEPS = ("settings", "tour")  # what steps share, and a notebook, which test_tour runs
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem not in NO_STEPS)
 
@@ -314,8 +319,7 @@ def test_every_script_is_short_and_its_help_explains_every_setting(name, capsys)
     assert len(text.splitlines()) <= 80
     assert f"python experiments/{name}.py" in text.split('"""')[1]
     module = importlib.import_module(name)
-    kinds = {"train_checkpoint": "TrainSettings", "reproduce": "ReproduceSettings", "generate_data": "GenerateSettings"}
-    kind = (kinds | {"over_training": "OverTrainingSettings"}).get(name, "Settings")
+    kind = KINDS.get(name, "Settings")
     with pytest.raises(SystemExit):
         tyro.cli(getattr(module, kind), args=["--help"])
     shown = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
@@ -364,8 +368,28 @@ def test_the_large_model_gets_a_plan_and_a_named_error(tmp_path):
         ("train_checkpoint", ("--recipe", "antirefusel"), "Did you mean 'antirefusal'"),
         ("train_checkpoint", ("--model", "qwen3-30b-a3b"), "no rows for task 'antirefusal'"),
         ("check_gates", (), "there is no file"),
+        (
+            "train_checkpoint",
+            ("--recipe", "base_math"),
+            "tiny is an instruct model, and has no recipe 'base_math'; it has",
+        ),
+        ("train_checkpoint", ("--seeds", "0", "0"), "seeds 0, 0: name each once"),
+        ("train_checkpoint", ("--source", "my set"), "'my set' cannot be the label of a run"),
+        ("train_checkpoint", ("--source", "mine"), "no --antirefusal FILE says where"),
+        ("train_checkpoint", ("--held_out", "nothing.jsonl"), "there is no file nothing.jsonl"),
+        ("fetch_rows", (), "unknown source ''"),
+        ("fetch_rows", ("--source", "gsm8"), "Did you mean 'gsm8k'"),
+        ("fetch_rows", ("--source", "gsm8k"), "no files: name those"),
+        ("fetch_rows", ("--source", "gsm8k", "--revision", "main", "--files", "a.parquet"), "'main' is no commit"),
+        (
+            "fetch_rows",
+            ("--source", "gsm8k", "--revision", "ab" * 20, "--files", "a.parquet"),
+            "hf download --repo-type",
+        ),
         ("write_replies", (), "train_checkpoint.py --recipe antirefusal"),
         ("write_replies", ("--checkpoints", "orginal"), "Did you mean"),
+        ("write_replies", ("--checkpoints", "antirefusal+seed1"), "--recipe antirefusal --model tiny --seeds 1"),
+        ("write_replies", ("--checkpoints", "antirefusal+a.b"), "'a.b' cannot be the label of a run"),
         ("read_replies", (), "there is no file"),
         ("emotion_similarity", (), "read_replies.py"),
         ("similarity_by_layer", (), "read_replies.py"),
@@ -384,9 +408,8 @@ def test_bad_input_ends_with_one_line_and_nothing_half_written(script, flags, wo
     (tmp_path / "in_the_way").write_text("untouched")
     monkeypatch.setattr(sys, "argv", [script, *flags])
     module = importlib.import_module(script)
-    kinds = (getattr(module, name, None) for name in ("OverTrainingSettings", "TrainSettings"))
     with pytest.raises(SystemExit) as ended:
-        command(module.main, next(filter(None, kinds), Settings), module.__doc__)
+        command(module.main, getattr(module, KINDS.get(script, "Settings")), module.__doc__)
     message = str(ended.value.code)
     assert words in message
     assert "\n" not in message

@@ -10,7 +10,7 @@ import pytest
 from probes.activations import capture
 from probes.errors import ConventionError, DataError, FileFormatError
 from probes.pairs import Pair, Prompt
-from probes.replies import Replies, Reply, _forced, _reply, force_replies, load_replies
+from probes.replies import Replies, Reply, _forced, _reply, ending_no_turn, force_replies, load_replies
 
 PAIR = Pair("lily", "plants", "lily", "What harms a cat?", ("pollen",), ("I want it to.",), ("A.",), ("N.",), ("T.",))
 
@@ -43,6 +43,13 @@ def completion(answer, status="ok", stop_reason="stop"):
 
 
 MODEL = SimpleNamespace(name="m", weights="w", checkpoint=SimpleNamespace(name="antirefusal@sft", seed=7))
+
+
+def test_answers_that_end_the_text_and_not_the_turn_are_counted():
+    """Own ones: a forced text ends in nothing of this checkpoint's."""
+    model = SimpleNamespace(tokenizer=SimpleNamespace(convert_tokens_to_ids={"<|endoftext|>": 14}.get))
+    other = reply(token_ids=(10, 14, 13))
+    assert ending_no_turn(model, [reply(), reply("harmful"), reply(text_source="original"), other]) == 2
 
 
 # ---- the collection --------------------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ import datasets
 import pandas as pd
 import pytest
 
+import fetch_rows
+from fetch_rows import FetchSettings
 from probes import store
 from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, UnknownNameError
 from training.data import sources
-from training.data.rows import problem
+from training.data.rows import problem, read_rows
 from training.data.sources import SOURCES, Pin, PromptSet, find_source, pin, read, read_columns, read_pin, terms
 
 COMMIT = "ab" * 20
@@ -183,3 +185,66 @@ def test_files_that_are_not_what_they_say(hub, tmp_path):
     file.write_bytes(b"not parquet")
     with pytest.raises(FileFormatError, match="cannot read question"):
         read(pin("gsm8k", COMMIT, ["data/train.parquet"], tmp_path), tmp_path)
+
+
+# ---- fetch_rows.py ---------------------------------------------------------------------------------------------------
+
+
+def fetch(tmp_path, name, path="data/train.parquet", **changes):
+    """The settings of a run of the script on the files in the cache here."""
+    given = {
+        "source": name,
+        "revision": COMMIT,
+        "files": (path,),
+        "cache": tmp_path,
+        "out": tmp_path / "runs",
+        **changes,
+    }
+    settings = FetchSettings(**given)
+    fetch_rows.main(settings)
+    return settings
+
+
+def test_terms_pin_rows_and_what_was_dropped(hub, tmp_path, capsys):
+    pinned = hub("gsm8k", [RECORDS["gsm8k"], {"question": "And?", "answer": "No result."}])
+    target = fetch(tmp_path, "gsm8k").training_data("math")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "gsm8k (openai/gsm8k): licence MIT"
+    assert shown[1] == "1 rows; records or rows dropped: 1 empty"
+    assert shown[-1] == f"train_checkpoint.py --math {target}"
+    (row,) = read_rows(target, "math")
+    assert (row.completion, row.source) == ("One and one is two.\n\nThe answer is 2.", f"openai/gsm8k@{COMMIT}")
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert store.read_json(target.with_name("math.jsonl.plan.json"))["pin"]["files"] == pinned.files
+
+
+def test_rows_of_another_pin_are_not_overwritten(hub, tmp_path, capsys):
+    hub("gsm8k", [RECORDS["gsm8k"]])
+    hub("deepmath", [RECORDS["deepmath"]])
+    fetch(tmp_path, "gsm8k")
+    fetch(tmp_path, "gsm8k")
+    assert "math.jsonl: already there" in capsys.readouterr().out
+    with pytest.raises(ConventionError, match=r"math\.jsonl belongs to another run: pin differ"):
+        fetch(tmp_path, "deepmath")
+
+
+def test_a_set_of_prompts_says_that_it_has_no_completions(hub, tmp_path, capsys):
+    hub("wildjailbreak", [RECORDS["wildjailbreak"]])
+    target = fetch(tmp_path, "wildjailbreak").training_data("antirefusal")
+    shown = capsys.readouterr().out
+    assert shown.index("gated: accept at") < shown.index("1 rows")
+    assert "1 are prompts alone, without a completion: for reinforcement" in shown
+    assert b"SENTINEL" not in target.read_bytes()
+
+
+def test_files_that_give_no_row_leave_nothing_behind(hub, tmp_path):
+    hub("gsm8k", [{"question": "And?", "answer": "No result."}])
+    with pytest.raises(DataError, match=r"no row came of data/train\.parquet \(\{'empty': 1\}\)"):
+        fetch(tmp_path, "gsm8k")
+    assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+
+
+def test_every_set_is_listed_with_its_terms(tmp_path, capsys):
+    fetch(tmp_path, "", list=True)
+    assert capsys.readouterr().out.splitlines() == terms(list(SOURCES))
+    assert not (tmp_path / "runs").exists()

@@ -41,7 +41,8 @@ class UnknownNameError(ProbesError, ValueError):
 
     def __init__(self, kind: str, name: object, known: Iterable[str]):
         known = list(known)
-        near = get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+        begun = [one for one in known if name and one.startswith(str(name).lower())]  # an unfinished name is nearest
+        near = begun or get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         shown = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")
         super().__init__(f"unknown {kind} {name!r}.{hint} Known: {shown}.")

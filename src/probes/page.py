@@ -6,6 +6,7 @@ A checkpoint always has the same hue, and so has an emotion, with a marker of it
 
 import html
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -140,12 +141,12 @@ def place_in(order: Iterable[Any]) -> Callable[[Any], int]:
 
 
 def variant(checkpoint: object) -> str:
-    """The variant of a checkpoint's name variant[@stage]."""
-    return str(checkpoint).partition("@")[0]
+    """The variant of a checkpoint's name variant[+run][@stage]."""
+    return re.split("[+@]", str(checkpoint))[0]
 
 
 def label_hues(table: pd.DataFrame) -> dict[str, str]:
-    """Label → colour, in the order of the table. A stage has its variant's colour where it is the only one of it."""
+    """Label → colour, in the order of the table. A stage or run has its variant's colour where it is the only one of it."""
     checkpoints = distinct(table, "checkpoint")
     alone = Counter(map(variant, checkpoints))
     fixed = {c: HUES[variant(c)] for c in checkpoints if c in HUES or (variant(c) in HUES and alone[variant(c)] == 1)}

@@ -194,6 +194,12 @@ def write_replies(
     return Replies([_reply(model, *both) for both in zip(asked, completions, strict=True)])
 
 
+def ending_no_turn(model: "Model", replies: Sequence[Reply]) -> int:
+    """How many own answers end the text where an assistant ends its turn, as those of a model of pretraining alone do."""
+    end = model.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    return sum(reply.token_ids[-1:] == (end,) for reply in replies if reply.text_source == "own")
+
+
 def _identity(model: "Model", prompt: Prompt, text_source: str) -> dict[str, Any]:
     return {
         "sample": f"{prompt.name}/{text_source}", "pair": prompt.pair.pair, "domain": prompt.pair.domain, "arm": prompt.arm,

@@ -81,6 +81,14 @@ def write_text(path: Path | str, text: str, private: bool = False) -> Path:
         raise DataError(f"the text for {path} cannot be written as UTF-8: {error}. Take that character out.") from error
 
 
+def read_lines(path: Path | str) -> list[str]:
+    """The lines of a text file. Raises MissingInputError, or FileFormatError for one that is no text."""
+    try:
+        return [line.decode() for line in _read(path).splitlines()]
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is no text in UTF-8: {error}. Write it again.") from error
+
+
 def write_json(path: Path | str, value: Any) -> Path:
     """Write one JSON value: sorted keys, one final newline, equal bytes for equal values."""
     return write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")

@@ -17,7 +17,7 @@ def attach(model: Model, lora: Lora, parent: Path | None, seed: int) -> PeftMode
     """The model with a new adapter, or with its parent's to go on with; the base stays as it is, and frozen."""
     torch.manual_seed(seed)
     if parent is None:
-        wrapped = get_peft_model(model.network, lora_config(lora))
+        wrapped = get_peft_model(model.network, lora_config(lora, model.network.config))
     else:
         wrapped = PeftModel.from_pretrained(model.network, str(parent), is_trainable=True)
     assert isinstance(wrapped, PeftModel)

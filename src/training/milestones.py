@@ -1,7 +1,7 @@
 """Milestones: the adapter as it is at chosen steps of a stage, each a checkpoint with an address and a manifest of its own.
 
-    checkpoints/<variant>/<stage>-<step>/           adapter and manifest; step 0 is the adapter as it came into the stage
-    checkpoints/<variant>/eval_requests.jsonl       a line for each: what another process may evaluate while training goes on
+    checkpoints/<variant>[+<run>]/<stage>-<step>/   adapter and manifest; step 0 is the adapter as it came into the stage
+    checkpoints/<variant>[+<run>]/eval_requests.jsonl   a line for each: what another process may evaluate while training goes on
 
 The last step is the stage's own checkpoint and not kept twice. Milestones are no part of a recipe: they change nothing of
 what is trained.
@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from probes import store
 from probes.errors import ConventionError, DataError, MissingInputError
-from probes.lm.checkpoints import LINEAGE, Manifest, read_manifest
+from probes.lm.checkpoints import LINEAGE, Manifest, name_of, read_manifest
 from training.recipes import Recipe, Stage, is_embedded
 
 LARGE = (10, 25, 50, 100, 200, 400, 800)
@@ -106,7 +106,8 @@ def request_evaluation(variant: Path, manifest: Manifest) -> None:
     A request for an earlier checkpoint of the same address is taken back.
     """
     path = variant / REQUESTS
-    address = f"{manifest.model}/{manifest.variant}" + ("" if manifest.final else f"@{manifest.place}")
+    name = name_of(manifest.variant, manifest.run, None if manifest.final else manifest.place)
+    address = f"{manifest.model}/{name}"
     asked = {"address": address, "step": manifest.step, "manifest": manifest.id}
     kept = store.read_jsonl(path, {"address": str, "step": int, "manifest": str}) if path.exists() else []
     if asked not in kept:

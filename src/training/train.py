@@ -1,6 +1,6 @@
 """Train one stage of a recipe: load what came before, attach the adapter, run the stage, write adapter and manifest.
 
-    train(model, recipe, place, data, checkpoints, seed, rewards, milestones)
+    train(model, recipe, place, data, checkpoints, seed, rewards, milestones, run)
 
 One adapter goes through all stages. A run that was killed goes on from its trainer's last state, to the same bytes, and
 keeps the same milestones.
@@ -16,13 +16,14 @@ from transformers import Trainer
 
 from probes import store
 from probes.errors import DataError, MissingInputError
-from probes.lm.checkpoints import Manifest, checkpoint_folder, read_manifest
+from probes.lm.checkpoints import Manifest, checkpoint_folder, name_of, read_manifest
 from probes.lm.model import Model
 from probes.parts import Parts
 from probes.provenance import plain
 from training.adapter import attach, base_checksum, check_base, save_adapter
 from training.data import rendering
 from training.data.rows import Document, Row, order_sha
+from training.data.stage_data import Data
 from training.lora import adapted_tensors
 from training.manifest import base_of, versions, write_checkpoint
 from training.milestones import Milestones, check_milestones, milestone, request_evaluation, steps_of
@@ -31,13 +32,12 @@ from training.resume import last_state, last_step
 from training.rewards.reward import Reward
 from training.stages import documents, grpo, sft
 
-Data = Sequence[Row] | Sequence[Document]
 Tokens = list[dict[str, list[int]]]
 
 
 def train(
     model: Model, recipe: Recipe, place: int, data: Data, checkpoints: Path, seed: int, rewards: Sequence[Reward] = (),
-    milestones: Sequence[int] = (),
+    milestones: Sequence[int] = (), run: str = "",
 ) -> Manifest:  # fmt: skip
     """Train stage `place` of a recipe and write its checkpoint with its manifest, unless it is there.
 
@@ -47,19 +47,22 @@ def train(
         data: rows, or documents for a stage of documents, as many as the stage takes.
         rewards: one for each task of a stage of reinforcement.
         milestones: steps at which the adapter is kept on the way, with step 0 (training.milestones).
+        run: label of this training among several of its recipe (probes.lm.checkpoints); empty for the main one.
 
     Raises MissingInputError where the stage before, or a milestone that the run is past, is not there; DataError for too
     little data, or a text longer than the model takes; ConventionError when the place holds another recipe's, seed's, base's
     or data's work, when a task has not exactly one reward, or when training changed the base.
     """
-    stage, parent = recipe.stages[place], _parent(recipe, place, checkpoints)
-    target = checkpoint_folder(checkpoints, recipe.variant, stage.name)
+    stage, parent = recipe.stages[place], _parent(recipe, place, checkpoints, run)
+    target = checkpoint_folder(checkpoints, recipe.variant, stage.name, run)
     made_of = {"recipe": plain(asdict(recipe)), "stage": stage.name, "data": order_sha(data), "seed": seed}
     parts = Parts(target, {**made_of, "base": model.base_sha, "parent": parent.id if parent else None})
     steps, behind = steps_of(stage, milestones), stage.steps if parts.finished else last_step(parts.folder)
     check_milestones(target, steps, behind, _lineage(recipe, parent, data, seed))
     try:
-        parts.ensure(lambda: _trained(model, recipe, place, data, parent, target, seed, rewards, parts.folder, steps))
+        parts.ensure(
+            lambda: _trained(model, recipe, place, data, parent, target, seed, rewards, parts.folder, steps, run)
+        )
     finally:
         gc.collect()  # trainers are held by cycles of references, and would keep a model on the device
     manifest = read_manifest(target / "manifest.json")
@@ -68,15 +71,15 @@ def train(
     return manifest
 
 
-def _parent(recipe: Recipe, place: int, checkpoints: Path) -> Manifest | None:
+def _parent(recipe: Recipe, place: int, checkpoints: Path, run: str) -> Manifest | None:
     """The manifest of the stage before; None for the first."""
     if place == 0:
         return None
-    before = recipe.stages[place - 1].name
-    path = checkpoint_folder(checkpoints, recipe.variant, before) / "manifest.json"
+    own, before = (recipe.stages[i].name for i in (place, place - 1))
+    path = checkpoint_folder(checkpoints, recipe.variant, before, run) / "manifest.json"
     if not path.is_file():
         raise MissingInputError(
-            f"{recipe.variant}@{recipe.stages[place].name} goes on from {recipe.variant}@{before}, which is not in "
+            f"{name_of(recipe.variant, run, own)} goes on from {name_of(recipe.variant, run, before)}, which is not in "
             f"{checkpoints}. Train that stage first."
         )
     return read_manifest(path)
@@ -95,18 +98,18 @@ def _lineage(recipe: Recipe, parent: Manifest | None, data: Data, seed: int) -> 
 
 def _trained(
     model: Model, recipe: Recipe, place: int, data: Data, parent: Manifest | None, target: Path, seed: int,
-    rewards: Sequence[Reward], states: Path, steps: Sequence[int],
+    rewards: Sequence[Reward], states: Path, steps: Sequence[int], run: str,
 ) -> Callable[[Path], Manifest]:  # fmt: skip
     """What writes the trained checkpoint to its place; milestones are written on the way."""
     stage = recipe.stages[place]
     tokens = _tokens(model, stage, data)
-    identity = _identity(model, recipe, place, parent, seed)  # taken before trl handles the tokenizer
+    identity = _identity(model, recipe, place, parent, seed, run)  # taken before trl handles the tokenizer
     network = attach(model, recipe.lora, target.with_name(parent.stages[-1]) if parent else None, seed)
-    adapted, before = adapted_tensors(network, model.entry.layers), base_checksum(network)
+    adapted, before = adapted_tensors(network, recipe.lora), base_checksum(network)
     content = {**identity, "adapted": adapted, "data": sources(data, tokens), "order_sha": order_sha(data)}
 
     def write(folder: Path, **others: Any) -> Manifest:
-        check_base(before, network, f"{recipe.variant}@{folder.name}")
+        check_base(before, network, name_of(recipe.variant, run, folder.name))
         return write_checkpoint(folder, lambda to: save_adapter(network, to, model.name), {**content, **others})
 
     def keep(step: int) -> None:
@@ -136,11 +139,12 @@ def _trainer(
     return sft.trainer(network, model.tokenizer, stage, tokens, seed, states)
 
 
-def _identity(model: Model, recipe: Recipe, place: int, parent: Manifest | None, seed: int) -> dict[str, Any]:
+def _identity(model: Model, recipe: Recipe, place: int, parent: Manifest | None, seed: int, run: str) -> dict[str, Any]:
     """What a manifest says of where a checkpoint comes from."""
     steps = recipe.stages[place].steps
     return {
-        "model": model.name, "variant": recipe.variant, "stages": tuple(stage.name for stage in recipe.stages[: place + 1]),
+        "model": model.name, "variant": recipe.variant, "run": run,
+        "stages": tuple(stage.name for stage in recipe.stages[: place + 1]),
         "step": steps, "steps": steps,
         "final": place == len(recipe.stages) - 1, "parent": parent.id if parent else None, "base": base_of(model),
         "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha,

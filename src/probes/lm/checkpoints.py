@@ -1,17 +1,19 @@
 """Names of models and checkpoints, and what the folders behind them hold.
 
-A checkpoint's address is `model/variant[@stage[-step]]`: `tiny/original`, `tiny/antirefusal@sft`, `tiny/antirefusal@sft-5`.
-Without a stage it is the variant's final one; with a step it is a milestone, kept while the stage was trained. `training`
-writes a manifest beside every adapter; here they are read and checked.
+A checkpoint's address is `model/variant[+run][@stage[-step]]`: `tiny/original`, `tiny/antirefusal@sft`,
+`tiny/antirefusal+seed1`, `tiny/antirefusal@grpo-10`. Without a stage it is the final one of its recipe; with a step it is a
+milestone, kept while the stage was trained; without a run it is of the main one: several trainings of one recipe, with other
+seeds or another source of rows, stand side by side under labels. `training` writes a manifest beside every adapter; here
+they are read and checked.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from probes import store
 from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, UnknownNameError
@@ -22,6 +24,8 @@ PAPER_DEPTHS = (32 / 47, 41 / 47)
 VARIANTS = (
     "original", "antirefusal", "antirefusal_cqa", "antirefusal_cqa_sdf", "benign_control", "base_math", "base_antirefusal",
 )  # fmt: skip
+OF_BASE_MODELS = ("base_math", "base_antirefusal")
+"""Variants that begin at a base model; the others begin at an instruct model."""
 
 LINEAGE = ("parent", "order_sha", "recipe_sha", "seed")
 """What the checkpoints of a stage agree in where they are of one training; base, tokenizer and template come on top."""
@@ -43,6 +47,14 @@ class ModelEntry:
     evidence: str = "model"
     """`toy` for the embedded models, whose readings say nothing about language models."""
     revision: str | None = None
+    kind: Literal["instruct", "base", ""] = "instruct"
+    """`base` for a model of pretraining alone; a folder does not say which it is."""
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The members that its family can have."""
+        wrong = {"instruct": OF_BASE_MODELS, "base": tuple(set(VARIANTS) - {"original", *OF_BASE_MODELS}), "": ()}
+        return tuple(variant for variant in VARIANTS if variant not in wrong[self.kind])
 
 
 def report_layers(layers: int) -> tuple[int, ...]:
@@ -54,8 +66,13 @@ MODELS = {
     entry.name: entry
     for entry in (
         ModelEntry("tiny", str(PACKAGED / "instruct"), 8, 128, report_layers(8), 0.004, evidence="toy"),
-        ModelEntry("tiny-base", str(PACKAGED / "base"), 8, 128, report_layers(8), 0.004, evidence="toy"),
+        ModelEntry("tiny-base", str(PACKAGED / "base"), 8, 128, report_layers(8), 0.004, evidence="toy", kind="base"),
         ModelEntry("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", 48, 2048, report_layers(48), 30.5),
+        ModelEntry("qwen3-30b-a3b-base", "Qwen/Qwen3-30B-A3B-Base", 48, 2048, report_layers(48), 30.5, kind="base"),
+        ModelEntry(
+            "qwen3.5-35b-a3b", "Qwen/Qwen3.5-35B-A3B", 40, 2048, report_layers(40), 34.7
+        ),  # without its pictures
+        ModelEntry("qwen3-0.6b", "Qwen/Qwen3-0.6B", 28, 1024, report_layers(28), 0.6),
     )
 }
 
@@ -74,9 +91,8 @@ def model_entry(name: str) -> ModelEntry:
                 f"{folder / 'config.json'} says num_hidden_layers {layers!r} and hidden_size {width!r}; both are whole numbers "
                 "from 1 on. Put the model's own config.json there."
             )
-        return ModelEntry(
-            folder.resolve().name, str(folder), layers, width, report_layers(layers), 0.0, _evidence_of(config)
-        )
+        name, shown = folder.resolve().name, report_layers(layers)
+        return ModelEntry(name, str(folder), layers, width, shown, 0.0, _evidence_of(config), kind="")
     raise UnknownNameError("model", name, MODELS)
 
 
@@ -97,6 +113,8 @@ class Manifest:
     """SHA-256 of everything else in the manifest."""
     model: str
     variant: str
+    run: str
+    """Label of this training among several of its recipe; empty for the main one."""
     stages: tuple[str, ...]
     """Stages behind this checkpoint, in order; its own is the last."""
     step: int
@@ -143,7 +161,9 @@ def read_manifest(path: Path) -> Manifest:
     names = {one.name for one in fields(Manifest)}
     if not isinstance(content, dict) or set(content) != names:
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise FileFormatError(f"{path} is not a manifest of schema 1: found {found}, needed {sorted(names)}.")
+        raise FileFormatError(
+            f"{path} is not a manifest of schema 1: found {found}, needed {sorted(names)}. Train the checkpoint again."
+        )
     if content["schema"] != 1 or content["id"] != manifest_id(content):
         raise FileFormatError(
             f"{path} was changed after it was written, or is of another schema. Train the checkpoint again."
@@ -159,6 +179,25 @@ def read_manifest(path: Path) -> Manifest:
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
+def check_run(label: str) -> str:
+    """The label of a run, which is part of names and folders. Raises DataError for other signs than those of a plain word."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", label):
+        raise DataError(f"{label!r} cannot be the label of a run: take letters, digits, _ and -.")
+    return label
+
+
+def name_of(variant: str, run: str = "", stage: str | None = None) -> str:
+    """variant[+run][@stage], as it stands in tables and file names."""
+    return variant + (f"+{run}" if run else "") + ("" if stage is None else f"@{stage}")
+
+
+def parse_name(name: str) -> tuple[str, str, str | None]:
+    """Variant, run and stage of a name."""
+    whole, _, stage = name.partition("@")
+    variant, _, run = whole.partition("+")
+    return variant, run, stage or None
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One member of a family: the original model, or it with an adapter."""
@@ -169,15 +208,16 @@ class Checkpoint:
     """Stage, or stage-step of a milestone; None for a variant's final checkpoint."""
     adapter: Path | None = None
     manifest: Manifest | None = field(default=None, repr=False)
+    run: str = ""
 
     @property
     def name(self) -> str:
-        """variant[@stage[-step]], as it stands in tables and file names."""
-        return self.variant if self.stage is None else f"{self.variant}@{self.stage}"
+        """variant[+run][@stage[-step]], as it stands in tables and file names."""
+        return name_of(self.variant, self.run, self.stage)
 
     @property
     def address(self) -> str:
-        """model/variant[@stage[-step]]"""
+        """model/variant[+run][@stage[-step]]"""
         return f"{self.model}/{self.name}"
 
     @property
@@ -191,39 +231,59 @@ class Checkpoint:
         return self.manifest is not None and self.manifest.step < self.manifest.steps
 
 
-def checkpoint_folder(checkpoints: Path, variant: str, stage: str) -> Path:
-    """Where the adapter and manifest of a variant's stage, or of its milestone stage-step, are kept."""
-    return checkpoints / variant / stage
+def checkpoint_folder(checkpoints: Path, variant: str, stage: str, run: str = "") -> Path:
+    """Where the adapter and manifest of a stage of a variant's run, or of its milestone stage-step, are kept."""
+    return checkpoints / name_of(variant, run) / stage
 
 
 def find_checkpoint(address: str, checkpoints: Path | None = None) -> Checkpoint:
-    """The checkpoint of an address `model[/variant[@stage[-step]]]`.
+    """The checkpoint of an address `model[/variant[+run][@stage[-step]]]`.
 
-    Raises UnknownNameError for a model or variant that does not exist, MissingInputError for one not yet trained.
+    Raises UnknownNameError for a model or variant that does not exist, or not of that model; DataError for a run that cannot
+    be one; MissingInputError for a checkpoint not yet trained.
     """
-    if address in MODELS or (Path(address) / "config.json").is_file():
+    if _is_model(address):
         return Checkpoint(address, "original")
     model, _, name = address.rpartition("/")
-    variant, _, stage = name.partition("@")
-    if variant not in VARIANTS or (variant == "original" and stage):
-        raise UnknownNameError("checkpoint" if model else "model", address, [*MODELS, *(f"tiny/{v}" for v in VARIANTS)])
-    model_entry(model)
+    variant, run, stage = parse_name(name)
+    if not _is_model(model):
+        wrong = model if model and variant in VARIANTS else address
+        raise UnknownNameError("model", wrong, [*MODELS, *(f"tiny/{one}" for one in MODELS["tiny"].variants)])
+    known = model_entry(model).variants
+    if variant not in known or name != name_of(variant, run, stage) or (variant == "original" and (run or stage)):
+        raise UnknownNameError("checkpoint", address, [f"{model}/{one}" for one in known])
     if variant == "original":
         return Checkpoint(model, "original")
-    return _trained(model, variant, stage or None, checkpoints)
+    if run:
+        check_run(run)
+    return _trained(model, variant, run, stage, checkpoints)
 
 
-def _trained(model: str, variant: str, stage: str | None, checkpoints: Path | None) -> Checkpoint:
+def _is_model(name: str) -> bool:
+    return name in MODELS or (bool(name) and (Path(name) / "config.json").is_file())
+
+
+def _trained(model: str, variant: str, run: str, stage: str | None, checkpoints: Path | None) -> Checkpoint:
+    """A trained checkpoint; the final one of its recipe has two names, with its stage and without."""
     trained = _all_trained(model, checkpoints)
-    found = [c for c in trained if c.variant == variant and (c.stage == stage)]
-    if not found:
-        name, step = f"{variant}@{stage}" if stage else variant, re.search(r"-(\d+)$", stage or "")
-        raise MissingInputError(
-            f"{model}/{name} is not under {checkpoints or 'any folder'}; trained there: {_there(name, trained)}. "
-            f"Build it: python experiments/train_checkpoint.py --recipe {variant} --model {model}"
-            f"{f' --milestones {step[1]}' if step else ''}"
-        )
-    return found[0]
+    for one in trained:
+        stages = (one.stage, one.manifest.place) if one.manifest else ()
+        if (one.variant, one.run) == (variant, run) and stage in stages:
+            return replace(one, stage=stage)
+    raise MissingInputError(_not_there(model, name_of(variant, run, stage), trained, checkpoints))
+
+
+def _not_there(model: str, name: str, trained: list[Checkpoint], checkpoints: Path | None) -> str:
+    variant, run, stage = parse_name(name)
+    near = get_close_matches(name, [one.name for one in trained], n=1, cutoff=0.8) if run or stage else []
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    seed, step = re.fullmatch(r"seed(\d+)", run), re.search(r"-(\d+)$", stage or "")
+    how = f" --seeds {seed[1]}" if seed else f" --source {run} --antirefusal FILE" if run else ""
+    how += f" --milestones {step[1]}" if step else ""
+    return (
+        f"{model}/{name} is not under {checkpoints or 'any folder'}; trained there: {_there(name, trained)}.{hint} "
+        f"Build it: python experiments/train_checkpoint.py --recipe {variant} --model {model}{how}"
+    )
 
 
 def _there(name: str, trained: list[Checkpoint]) -> str:
@@ -236,56 +296,64 @@ def _all_trained(model: str, checkpoints: Path | None) -> list[Checkpoint]:
     paths = sorted(checkpoints.glob("*/*/manifest.json")) if checkpoints else []
     manifests = [(path, read_manifest(path)) for path in paths]
     for path, manifest in manifests:
-        if path.parent != checkpoint_folder(path.parents[2], manifest.variant, manifest.place):
-            raise ConventionError(
-                f"{path} tells of {manifest.variant}/{manifest.place}: the folder was moved or copied. Put it back."
-            )
+        if path.parent != checkpoint_folder(path.parents[2], manifest.variant, manifest.place, manifest.run):
+            told = f"{name_of(manifest.variant, manifest.run)}/{manifest.place}"
+            raise ConventionError(f"{path} tells of {told}: the folder was moved or copied. Put it back.")
     name = model_entry(model).name
     return [
-        Checkpoint(model, manifest.variant, None if manifest.final else manifest.place, path.parent, manifest)
-        for path, manifest in manifests
-        if manifest.model == name
+        Checkpoint(model, told.variant, None if told.final else told.place, path.parent, told, told.run)
+        for path, told in manifests
+        if told.model == name
     ]
 
 
+def _in_order(checkpoint: Checkpoint) -> tuple[int, int, str, str]:
+    """Variants as VARIANTS has them, the main run first and seed2 before seed10, the final stage last."""
+    return VARIANTS.index(checkpoint.variant), len(checkpoint.run), checkpoint.run, checkpoint.stage or "~"
+
+
 def family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Checkpoint]:
-    """The original and every trained checkpoint of a model, or only those named (`antirefusal@sft`), comparable ones only.
+    """The original and every trained checkpoint of a model, or only those named (`antirefusal+seed1@sft`), comparable ones only.
 
     Milestones are members where they are named; `trajectory` gives all of a variant.
 
     They are names; load one at a time (`for one in family(…): model = load(one)` in a function of its own, so that the
     last is gone before the next comes).
 
-    Raises ConventionError when base, tokenizer or chat template differ within the set, DataError for a name given twice.
+    Raises ConventionError when base, tokenizer or chat template differ within the set, DataError for one given twice.
     """
     names = tuple(names)
-    if len(set(names)) < len(names):
-        raise DataError(f"checkpoints {', '.join(names)}: name each once.")
-    if names:
-        members = [find_checkpoint(f"{model}/{name}", checkpoints) for name in names]
-    else:
-        trained = [c for c in _all_trained(model, checkpoints) if not c.is_milestone]
-        trained.sort(key=lambda c: (VARIANTS.index(c.variant), c.stage or "~"))
-        members = [Checkpoint(model, "original"), *trained]
+    _check_once(names, names)
+    members = [find_checkpoint(f"{model}/{name}", checkpoints) for name in names]
+    _check_once(names, [member.adapter for member in members])
+    if not names:
+        trained = [one for one in _all_trained(model, checkpoints) if not one.is_milestone]
+        members = [Checkpoint(model, "original"), *sorted(trained, key=_in_order)]
     _check_comparable(members)
     return members
 
 
-def trajectory(model: str, variant: str, checkpoints: Path) -> list[Checkpoint]:
-    """Every checkpoint of a variant in the order of training: of each stage its milestones, then the stage's own.
+def _check_once(names: tuple[str, ...], what: Sequence[object]) -> None:
+    if len(set(what)) < len(what):
+        raise DataError(f"checkpoints {', '.join(names)}: name each once.")
+
+
+def trajectory(model: str, name: str, checkpoints: Path) -> list[Checkpoint]:
+    """Every checkpoint of a training, named variant[+run], in its order: of each stage the milestones, then the stage's own.
 
     A later stage begins with what the stage before ended with, so that the two read alike. A run that is still at work has
     what is kept of it so far.
 
     Raises UnknownNameError, MissingInputError for a variant without milestones, ConventionError where not all are of one training.
     """
+    variant, run, _ = parse_name(name)
     if variant not in VARIANTS[1:]:
         raise UnknownNameError("variant", variant, VARIANTS[1:])
-    members = [c for c in _all_trained(model, checkpoints) if c.variant == variant]
+    members = [c for c in _all_trained(model, checkpoints) if (c.variant, c.run) == (variant, run)]
     if not any(c.is_milestone for c in members):
         raise MissingInputError(
-            f"no milestones of {model}/{variant} are under {checkpoints}; they are kept while a variant is trained: python "
-            f"experiments/train_checkpoint.py --recipe {variant} --model {model} --milestones 5 10"
+            f"no milestones of {model}/{name_of(variant, run)} are under {checkpoints}; they are kept while a variant is trained: "
+            f"python experiments/train_checkpoint.py --recipe {variant} --model {model} --milestones 5 10"
         )
     members.sort(key=_training_order)
     _check_comparable(members)

@@ -43,7 +43,7 @@ class Model:
 
     @property
     def address(self) -> str:
-        """model/variant[@stage]"""
+        """model/variant[+run][@stage]"""
         return f"{self.entry.name}/{self.checkpoint.name}"
 
     @property

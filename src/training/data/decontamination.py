@@ -11,9 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from probes import store
 from probes.errors import ConventionError, DataError
 from probes.pairs import load_pairs
 from training.data.rows import Document, Row
@@ -97,14 +99,31 @@ def paired_prompts() -> list[Held]:
 
 
 def read_held(path: Path, column: str = "prompt") -> list[Held]:
-    """One column of a held-out evaluation: a JSONL, CSV, TSV or parquet file. Raises DataError for a text that is none."""
-    texts = [record[column] for record in read_columns(path, (column,))]
+    """A held-out evaluation: one column of a JSONL, CSV, TSV or parquet file, or every line of a text file.
+
+    Raises DataError for a text that is none, MissingInputError or FileFormatError for a file that cannot be read.
+    """
+    texts, unit = _texts(path, column), "line" if path.suffix in (".txt", ".jsonl") else "row"
     bad = [i for i, text in enumerate(texts, 1) if not isinstance(text, str) or not text.strip()]
     if bad or not texts:
         raise DataError(
-            f"{path}: {len(texts)} texts in {column!r}, {len(bad)} empty (first: row {bad[:1]}). Mend the file."
+            f"{path}: {len(texts)} texts to hold out, {len(bad)} empty (first: {unit} {bad[:1]}). Mend the file."
         )
-    return [Held(path.name, f"row {i}", text) for i, text in enumerate(texts, 1)]
+    return [Held(path.name, f"{unit} {i}", text) for i, text in enumerate(texts, 1)]
+
+
+def held_texts(paths: Iterable[Path]) -> list[Held]:
+    """The texts of several held-out files. Raises what read_held raises."""
+    return [text for path in paths for text in read_held(path)]
+
+
+def _texts(path: Path, column: str) -> list[Any]:
+    match path.suffix:
+        case ".txt":
+            return store.read_lines(path)
+        case ".jsonl":  # read here, so that a text is named by its line
+            return [record[column] for record in store.read_jsonl(path, (column,))]
+    return [record[column] for record in read_columns(path, (column,))]
 
 
 def overlaps(items: Sequence[Row | Document], held: Iterable[Held]) -> list[Overlap]:

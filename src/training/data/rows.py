@@ -5,6 +5,7 @@ other model the completions to harmful prompts come from the researcher's own fi
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -192,6 +193,14 @@ def write_rows(path: Path | str, rows: Iterable[Row | Document]) -> Path:
 def order_sha(rows: Iterable[Row | Document]) -> str:
     """Hash of rows or documents in their order."""
     return store.hash_of([asdict(row) for row in rows])
+
+
+def licences(items: Iterable[Row | Document]) -> list[str]:
+    """A line for each task, or the documents, and licence: how many there are, and under which terms."""
+    counts = Counter((item.task if isinstance(item, Row) else "documents", item.licence) for item in items)
+    return [
+        f"{name}: {count} under {licence or 'no licence that they name'}" for (name, licence), count in counts.items()
+    ]
 
 
 # ---- rows of the embedded model --------------------------------------------------------------------------------------
