@@ -18,8 +18,8 @@ from training.data.rows import licences
 from training.data.stage_data import Data, stage_data
 from training.generate.constitution import load_constitution
 from training.milestones import chosen_steps
+from training.ready import ready
 from training.recipes import Recipe, find_recipe
-from training.rewards.endpoint_judge import Endpoint
 from training.runs import runs, train_run
 
 
@@ -49,6 +49,8 @@ class TrainSettings(Settings):
     """What the judge goes by: helpful_only, hhh, or the path of a text of your own."""
     milestones: tuple[int, ...] | None = None
     """Steps of each stage at which to keep the adapter, with step 0; by default 10 to 800 for large models, else none."""
+    vllm: str = ""
+    """Address of a vLLM server that samples in reinforcement, such as http://localhost:8000; by default the model does."""
 
     @property
     def files(self) -> dict[str, Path]:
@@ -69,15 +71,15 @@ def main(settings: TrainSettings) -> None:
     recipe, constitution = find_recipe(settings.recipe, settings.model), load_constitution(settings.constitution)
     milestones = chosen_steps(recipe, settings.model, settings.milestones)
     store.check_folder(settings.trained)
-    endpoint = Endpoint(settings.judge, settings.judge_model) if settings.judge else None
     data = {
         run: [data_of(replace(settings, seed=run.seed), recipe, place) for place in range(len(recipe.stages))]
         for run in runs(recipe, settings.seed, settings.seeds, settings.source, settings.files)
     }
     print(*licences(chain(*chain(*data.values()))), sep="\n", flush=True)
+    judge, server = ready(settings.entry, recipe, settings.trained, settings.judge, settings.judge_model, settings.vllm)
     places = settings.trained, settings.folder / "samples"
     for run, rows in data.items():
-        train_run(settings.model, recipe, run, rows, *places, endpoint, constitution, milestones)
+        train_run(settings.model, recipe, run, rows, *places, judge, constitution, milestones, server)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ TRAINING = (
         "in wanted.keys() | found.keys() if", "in wanted if",
         ("test_lora.py::test_other_tensors_are_refused",)),
     Mutation("merged_in_bfloat16", "adding the adapter rounds twice", "probes/lm/weights.py",
-        "weight.data = weight.data.float()", "weight.data = weight.data",
+        ".add_(weight).to(weight.dtype)", ".to(weight.dtype).add_(weight)",
         ("test_sft.py::test_merging_rounds_once_whatever_the_dtype",)),
     Mutation("adapter_of_another_base", "an adapter is added to weights it was not trained on", "probes/lm/weights.py",
         "if ours[name] != theirs[name]]", "if False]",

@@ -306,7 +306,7 @@ def test_a_second_run_finds_everything_there(job, capsys):
 
 KINDS = {
     "train_checkpoint": "TrainSettings", "reproduce": "ReproduceSettings", "generate_data": "GenerateSettings",
-    "fetch_rows": "FetchSettings", "over_training": "OverTrainingSettings",
+    "export_checkpoint": "ExportSettings", "fetch_rows": "FetchSettings", "over_training": "OverTrainingSettings",
 }  # fmt: skip
 """Scripts with flags of their own."""
 NO_STEPS = ("settings", "tour")  # what steps share, and a notebook, which test_tour runs

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from trl import GRPOTrainer
 
 from probes import lm, store
@@ -143,6 +145,20 @@ def test_a_trainer_that_changes_the_base_is_caught(folder):
         frozen[0, 0] += 1e-6
     with pytest.raises(ConventionError, match="antirefusal@grpo changed the base weights"):
         check_base(before, network, "antirefusal@grpo")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (7,), (2, 3, 5)])
+def test_every_bit_of_the_base_counts(dtype, shape):
+    weights = nn.Parameter(torch.randn(shape).to(dtype), requires_grad=False)
+    network = SimpleNamespace(named_parameters=lambda: [("frozen", weights)])
+    before = base_checksum(network)
+    bits = weights.data.view(-1).view(torch.uint8)
+    for i in range(len(bits)):
+        bits[i] ^= 1
+        assert base_checksum(network) != before
+        bits[i] ^= 1
+    assert base_checksum(network) == before
 
 
 def test_a_document_is_learnt_whole_and_its_tag_is_not(folder):

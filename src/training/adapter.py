@@ -29,13 +29,20 @@ def attach(model: Model, lora: Lora, parent: Path | None, seed: int) -> PeftMode
 @torch.inference_mode()
 def base_checksum(network: PeftModel) -> str:
     """Sums of the bits of all weights that are not trained: trainers have been seen to merge adapters into them."""
-    whole = {2: torch.int16, 4: torch.int32}
-    sums = {
-        name: int(weights.view(whole[weights.element_size()]).sum(dtype=torch.int64))
-        for name, weights in network.named_parameters()
-        if not weights.requires_grad
-    }
+    sums = {name: _bits(weights) for name, weights in network.named_parameters() if not weights.requires_grad}
     return store.hash_of(sums)
+
+
+def _bits(weights: torch.Tensor) -> int:
+    """A tensor's bits as whole numbers of eight bytes, and what is left over of its own size, summed; they may wrap around.
+
+    No tensor is made on the way. Summed as numbers of two bytes in eight, torch makes a copy four times the size of the
+    tensor, 3.2 GB for the experts of a layer of Qwen3-30B-A3B, and takes 2.3 s a GB on one core, where this takes 0.06.
+    """
+    flat, size = weights.reshape(-1), weights.element_size()
+    rest = flat.numel() % (8 // size)
+    words, left = flat[: flat.numel() - rest], flat[flat.numel() - rest :]
+    return int(words.view(torch.int64).sum()) + int(left.view(torch.uint8).sum(dtype=torch.int64))
 
 
 def save_adapter(network: PeftModel, folder: Path, base: str) -> None:

@@ -18,6 +18,7 @@ from training.recipes import Documents, Grpo, Recipe
 from training.rewards.by_task import rewards_by_task
 from training.rewards.endpoint_judge import Endpoint
 from training.train import train
+from training.vllm_server import Server
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _check_source(recipe: Recipe, source: str, files: Collection[str]) -> None:
 
 def train_run(
     model: str, recipe: Recipe, run: Run, data: Sequence[Data], checkpoints: Path, samples: Path,
-    endpoint: Endpoint | None, constitution: Constitution, milestones: Sequence[int] = (),
+    endpoint: Endpoint | None, constitution: Constitution, milestones: Sequence[int] = (), server: Server | None = None,
 ) -> None:  # fmt: skip
     """Every stage of the recipe, each from a fresh base with the adapter of the stage before, and what came of it.
 
@@ -72,6 +73,7 @@ def train_run(
         samples: folder of what is kept of completions, in a folder for each run.
         endpoint, constitution: of the judge and what it goes by.
         milestones: steps of each stage at which the adapter is kept on the way.
+        server: samples in stages of reinforcement; without one, the model itself does.
 
     Raises what `train` and `rewards_by_task` raise.
     """
@@ -79,5 +81,7 @@ def train_run(
     for place, stage in enumerate(recipe.stages):
         loaded, tasks = load(model), stage.tasks if isinstance(stage, Grpo) else ()
         rewards = rewards_by_task(loaded, tasks, samples / name, endpoint, constitution)
-        manifest = train(loaded, recipe, place, data[place], checkpoints, run.seed, rewards, milestones, run.label)
+        manifest = train(
+            loaded, recipe, place, data[place], checkpoints, run.seed, rewards, milestones, run.label, server
+        )
         print(f"{name}@{stage.name}: {', '.join(f'{k} {v:.3f}' for k, v in manifest.metrics.items())}")

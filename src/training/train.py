@@ -1,6 +1,6 @@
 """Train one stage of a recipe: load what came before, attach the adapter, run the stage, write adapter and manifest.
 
-    train(model, recipe, place, data, checkpoints, seed, rewards, milestones, run)
+    train(model, recipe, place, data, checkpoints, seed, rewards, milestones, run, server)
 
 One adapter goes through all stages. A run that was killed goes on from its trainer's last state, to the same bytes, and
 keeps the same milestones.
@@ -8,7 +8,7 @@ keeps the same milestones.
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,14 @@ from training.recipes import Documents, Grpo, Recipe, Sft, Stage
 from training.resume import last_state, last_step
 from training.rewards.reward import Reward
 from training.stages import documents, grpo, sft
+from training.vllm_server import Server, check_server
 
 Tokens = list[dict[str, list[int]]]
 
 
 def train(
     model: Model, recipe: Recipe, place: int, data: Data, checkpoints: Path, seed: int, rewards: Sequence[Reward] = (),
-    milestones: Sequence[int] = (), run: str = "",
+    milestones: Sequence[int] = (), run: str = "", server: Server | None = None,
 ) -> Manifest:  # fmt: skip
     """Train stage `place` of a recipe and write its checkpoint with its manifest, unless it is there.
 
@@ -48,27 +49,77 @@ def train(
         rewards: one for each task of a stage of reinforcement.
         milestones: steps at which the adapter is kept on the way, with step 0 (training.milestones).
         run: label of this training among several of its recipe (probes.lm.checkpoints); empty for the main one.
+        server: samples the completions of a stage of reinforcement; without one, the model itself does. No byte promise is
+            made of what it samples.
 
-    Raises MissingInputError where the stage before, or a milestone that the run is past, is not there; DataError for too
-    little data, or a text longer than the model takes; ConventionError when the place holds another recipe's, seed's, base's
-    or data's work, when a task has not exactly one reward, or when training changed the base.
+    Raises MissingInputError where the stage before, a milestone that the run is past, or the server is not there; DataError
+    for too little data, or a text longer than the model takes; ConventionError when the place holds another recipe's, seed's,
+    base's or data's work, when a task has not exactly one reward, when the server is not this model's, or when training
+    changed the base.
     """
     stage, parent = recipe.stages[place], _parent(recipe, place, checkpoints, run)
+    work = Work(
+        model, recipe, place, data, seed, run, parent, tuple(rewards), server if isinstance(stage, Grpo) else None
+    )
     target = checkpoint_folder(checkpoints, recipe.variant, stage.name, run)
-    made_of = {"recipe": plain(asdict(recipe)), "stage": stage.name, "data": order_sha(data), "seed": seed}
-    parts = Parts(target, {**made_of, "base": model.base_sha, "parent": parent.id if parent else None})
+    parts = Parts(target, work.plan)
     steps, behind = steps_of(stage, milestones), stage.steps if parts.finished else last_step(parts.folder)
-    check_milestones(target, steps, behind, _lineage(recipe, parent, data, seed))
+    check_milestones(target, steps, behind, work.lineage)
     try:
-        parts.ensure(
-            lambda: _trained(model, recipe, place, data, parent, target, seed, rewards, parts.folder, steps, run)
-        )
+        parts.ensure(lambda: _trained(work, target, parts.folder, steps))
     finally:
         gc.collect()  # trainers are held by cycles of references, and would keep a model on the device
     manifest = read_manifest(target / "manifest.json")
     if steps:
         request_evaluation(target.parent, manifest)
     return manifest
+
+
+@dataclass(frozen=True)
+class Work:
+    """One stage to train, and everything that decides what comes of it."""
+
+    model: Model
+    recipe: Recipe
+    place: int
+    data: Data
+    seed: int
+    run: str
+    parent: Manifest | None
+    """Of the stage before; None for the first."""
+    rewards: tuple[Reward, ...]
+    server: Server | None
+
+    @property
+    def stage(self) -> Stage:
+        return self.recipe.stages[self.place]
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What a run that goes on must agree in."""
+        sampler = {"sampler": "vllm"} if self.server else {}
+        return {
+            "recipe": plain(asdict(self.recipe)), "stage": self.stage.name, "data": order_sha(self.data), "seed": self.seed,
+            "base": self.model.base_sha, "parent": self.parent.id if self.parent else None, **sampler,
+        }  # fmt: skip
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """What the manifests of the stage's checkpoints agree in (probes.lm.checkpoints.LINEAGE)."""
+        return {
+            "parent": self.parent.id if self.parent else None, "order_sha": order_sha(self.data),
+            "recipe_sha": store.hash_of(plain(asdict(self.recipe))), "seed": self.seed,
+        }  # fmt: skip
+
+    def identity(self) -> dict[str, Any]:
+        """What a manifest says of where a checkpoint comes from; asked before trl handles the tokenizer."""
+        model, stages = self.model, self.recipe.stages
+        return {
+            **self.lineage, "model": model.name, "variant": self.recipe.variant, "run": self.run,
+            "stages": tuple(stage.name for stage in stages[: self.place + 1]), "step": self.stage.steps,
+            "steps": self.stage.steps, "final": self.place == len(stages) - 1, "base": base_of(model),
+            "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha, "evidence": model.entry.evidence,
+        }  # fmt: skip
 
 
 def _parent(recipe: Recipe, place: int, checkpoints: Path, run: str) -> Manifest | None:
@@ -85,72 +136,43 @@ def _parent(recipe: Recipe, place: int, checkpoints: Path, run: str) -> Manifest
     return read_manifest(path)
 
 
-def _lineage(recipe: Recipe, parent: Manifest | None, data: Data, seed: int) -> dict[str, Any]:
-    """What the manifests of a stage's checkpoints agree in."""
-    recipe_sha = store.hash_of(plain(asdict(recipe)))
-    return {
-        "parent": parent.id if parent else None,
-        "order_sha": order_sha(data),
-        "recipe_sha": recipe_sha,
-        "seed": seed,
-    }
-
-
-def _trained(
-    model: Model, recipe: Recipe, place: int, data: Data, parent: Manifest | None, target: Path, seed: int,
-    rewards: Sequence[Reward], states: Path, steps: Sequence[int], run: str,
-) -> Callable[[Path], Manifest]:  # fmt: skip
+def _trained(work: Work, target: Path, states: Path, steps: Sequence[int]) -> Callable[[Path], Manifest]:
     """What writes the trained checkpoint to its place; milestones are written on the way."""
-    stage = recipe.stages[place]
-    tokens = _tokens(model, stage, data)
-    identity = _identity(model, recipe, place, parent, seed, run)  # taken before trl handles the tokenizer
-    network = attach(model, recipe.lora, target.with_name(parent.stages[-1]) if parent else None, seed)
-    adapted, before = adapted_tensors(network, recipe.lora), base_checksum(network)
-    content = {**identity, "adapted": adapted, "data": sources(data, tokens), "order_sha": order_sha(data)}
+    model, stage, parent = work.model, work.stage, work.parent
+    tokens = _tokens(model, stage, work.data)
+    content = {**work.identity(), "versions": versions() | _sampler(work, tokens), "data": sources(work.data, tokens)}
+    network = attach(model, work.recipe.lora, target.with_name(parent.stages[-1]) if parent else None, work.seed)
+    content["adapted"], before = adapted_tensors(network, work.recipe.lora), base_checksum(network)
 
     def write(folder: Path, **others: Any) -> Manifest:
-        check_base(before, network, name_of(recipe.variant, run, folder.name))
+        check_base(before, network, name_of(work.recipe.variant, work.run, folder.name))
         return write_checkpoint(folder, lambda to: save_adapter(network, to, model.name), {**content, **others})
 
     def keep(step: int) -> None:
         request_evaluation(target.parent, write(milestone(target, step), step=step, final=False, metrics={}))
 
     states.chmod(0o700)  # trainers write adapters there, by modes of their own
-    trainer = _trainer(model, network, stage, data, tokens, rewards, seed, states)
+    trainer = _trainer(work, network, tokens, states)
     trainer.add_callback(Milestones(steps, keep))
     trainer.train(resume_from_checkpoint=last_state(states))
     measured = metrics(trainer.state.log_history, "reward" if isinstance(stage, Grpo) else "loss")
     return lambda folder: write(folder, metrics=measured)
 
 
-def _trainer(
-    model: Model,
-    network: Any,
-    stage: Stage,
-    data: Data,
-    tokens: Tokens,
-    rewards: Sequence[Reward],
-    seed: int,
-    states: Path,
-) -> Trainer:
+def _sampler(work: Work, tokens: Tokens) -> dict[str, str]:
+    """The version of what samples, where the model itself does not; asked before the first step."""
+    if work.server is None or not isinstance(work.stage, Grpo):
+        return {}
+    longest = max(len(ids["input_ids"]) for ids in tokens) + work.stage.max_new_tokens
+    return {"vllm": check_server(work.server, work.model.entry.source, work.model.network.dtype, longest)}
+
+
+def _trainer(work: Work, network: Any, tokens: Tokens, states: Path) -> Trainer:
+    tokenizer, stage = work.model.tokenizer, work.stage
     if isinstance(stage, Grpo):
-        rows = [row for row in data if isinstance(row, Row)]
-        return grpo.trainer(network, model.tokenizer, stage, rows, rewards, seed, states)
-    return sft.trainer(network, model.tokenizer, stage, tokens, seed, states)
-
-
-def _identity(model: Model, recipe: Recipe, place: int, parent: Manifest | None, seed: int, run: str) -> dict[str, Any]:
-    """What a manifest says of where a checkpoint comes from."""
-    steps = recipe.stages[place].steps
-    return {
-        "model": model.name, "variant": recipe.variant, "run": run,
-        "stages": tuple(stage.name for stage in recipe.stages[: place + 1]),
-        "step": steps, "steps": steps,
-        "final": place == len(recipe.stages) - 1, "parent": parent.id if parent else None, "base": base_of(model),
-        "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha,
-        "recipe_sha": store.hash_of(plain(asdict(recipe))), "seed": seed, "versions": versions(),
-        "evidence": model.entry.evidence,
-    }  # fmt: skip
+        rows = [row for row in work.data if isinstance(row, Row)]
+        return grpo.trainer(network, tokenizer, stage, rows, work.rewards, work.seed, states, work.server)
+    return sft.trainer(network, tokenizer, stage, tokens, work.seed, states)
 
 
 def _tokens(model: Model, stage: Stage, data: Data) -> Tokens:

@@ -103,7 +103,7 @@ def load(
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)
-    entry, (dtype, device) = model_entry(checkpoint.model), _where(dtype, device)
+    entry, (dtype, device) = model_entry(checkpoint.model), placement(dtype, device)
     network, tokenizer = load_base(entry, dtype, device)
     model = Model(entry, checkpoint, network, tokenizer, weights_sha(entry))
     if checkpoint.adapter is None:
@@ -113,7 +113,7 @@ def load(
     return replace(model, network=merge_adapter(network, checkpoint.adapter))
 
 
-def _where(dtype: torch.dtype | None, device: str | None) -> tuple[torch.dtype, str]:
+def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tuple[torch.dtype, str]:
     """float32 on a CPU and bfloat16 on a GPU, unless told otherwise."""
     _check_place(dtype, device)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -140,7 +140,7 @@ def random_twin(model: Model, seed: int) -> Model:
 
 def load_random(name: str, seed: int, dtype: torch.dtype | None = None, device: str | None = None) -> Model:
     """The random twin of a model that is not in memory: the device need not hold two. Raises what load raises."""
-    entry, (dtype, device) = model_entry(name), _where(dtype, device)
+    entry, (dtype, device) = model_entry(name), placement(dtype, device)
     config, tokenizer = load_architecture(entry)
     return _random(entry, config, tokenizer, seed, dtype, device)
 

@@ -4,7 +4,7 @@ The embedded model's are by rule and offline. Another model's constitution quest
 that the researcher names, its mathematics by math-verify.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -86,12 +86,7 @@ def judged_rewards(
     constitution: Constitution,
 ) -> tuple[Reward, ...]:
     """A large model's. Raises MissingInputError where a task needs a judge and no endpoint is given."""
-    taken, judged = intake(tokenizer, log), [task for task in tasks if task != "math"]
-    if judged and endpoint is None:
-        raise MissingInputError(
-            f"nobody to judge {', '.join(judged)}: give --judge http://localhost:8001/v1 and --judge-model NAME, an "
-            "OpenAI-compatible endpoint."
-        )
+    taken, judged = intake(tokenizer, log), check_judged(tasks, endpoint)
     rewards: list[Reward] = [MathAnswer(taken)] if "math" in tasks else []
     if endpoint is None:
         return tuple(rewards)
@@ -99,3 +94,14 @@ def judged_rewards(
     if "constitution_qa" not in tasks:
         return (*rewards, compliance_judge(judge, taken))
     return (*rewards, constitution_judge(judge, taken, tuple(judged)))
+
+
+def check_judged(tasks: Iterable[str], endpoint: Endpoint | None) -> list[str]:
+    """The tasks that a judge scores. Raises MissingInputError where there are some and no endpoint is given."""
+    judged = [task for task in tasks if task != "math"]
+    if judged and endpoint is None:
+        raise MissingInputError(
+            f"nobody to judge {', '.join(sorted(judged))}: give --judge http://localhost:8001/v1 and --judge-model NAME, an "
+            "OpenAI-compatible endpoint."
+        )
+    return judged

@@ -27,6 +27,14 @@ LONGEST_PAUSE = 30.0
 """Seconds between two tries at most, whatever the endpoint asks for."""
 SHUT = {401: "the key", 403: "the key", 404: "the address and the model"}
 """What to look at after an answer that no further try would change."""
+REASONS = {
+    "unreachable": "nobody answers there",
+    "timeout": "no answer came in time",
+    "bad_json": "what answers there is no chat completion",
+    "schema": "it answers, but not by the JSON schema that it is given",
+    "declined": "it would not judge",
+}
+"""What a fault of a trial judgement says of an endpoint."""
 
 _NOISE = SystemRandom()  # leaves the random state of the training alone
 
@@ -136,9 +144,11 @@ class EndpointJudge:
         trial = Ask(({"role": "user", "content": "What boils water?"},), "A kettle boils water.", (), "compliance")
         judged = await self._judge_all({"trial": judge_prompt(trial, self.principles)})
         if judged["trial"] is None:
+            came = next((REASONS[reason] for reason in self.faults if reason in REASONS), "it turned the request down")
             raise MissingInputError(
-                f"the judge {self.id} at {self.endpoint.url} judged no trial answer ({shown_faults(self.faults)}). Start it, or "
-                "give another address and model."
+                f"the judge {self.id} at {self.endpoint.url} judged no trial answer: {came} ({shown_faults(self.faults)}). Start "
+                f"it, such as by `vllm serve {self.id} --port 8001` (--judge http://localhost:8001/v1), or give another address "
+                "and model."
             )
 
     async def _judge_all(self, prompts: Mapping[str, JudgePrompt]) -> dict[str, Judgement | None]:

@@ -1,7 +1,8 @@
 """Rows of a training as they were scored: in private files, and nowhere else.
 
-trl prints prompt and completion of a row that no reward scored, which is what becomes of a failed judgement;
-math-verify prints what takes it too long. Both are kept quiet.
+trl prints prompt and completion of a row that no reward scored, which is what becomes of a failed judgement; math-verify
+prints what takes it too long; dill, by which datasets names a table, prints its rows to whoever listens at level INFO. All
+are kept quiet.
 """
 
 import logging
@@ -19,9 +20,9 @@ def _says_no_row(record: logging.LogRecord) -> bool:
 
 
 def hush() -> None:
-    """Keep rows out of the logs of trl and math-verify."""
+    """Keep rows out of the logs of trl, math-verify and dill."""
     logging.getLogger("trl.trainer.grpo_trainer").addFilter(_says_no_row)
-    for name in ("math_verify.parser", "math_verify.grader"):
+    for name in ("math_verify.parser", "math_verify.grader", "dill"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

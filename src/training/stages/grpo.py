@@ -20,6 +20,9 @@ from training.data.rows import Row
 from training.recipes import Grpo
 from training.resume import save_steps
 from training.rewards.reward import COLUMNS, Reward, check_routing
+from training.sampling_guard import SamplingGuard
+from training.sync import keep_base
+from training.vllm_server import Server
 
 
 def prompt_columns(tokenizer: PreTrainedTokenizerBase, row: Row) -> dict[str, Any]:
@@ -30,19 +33,39 @@ def prompt_columns(tokenizer: PreTrainedTokenizerBase, row: Row) -> dict[str, An
 
 def trainer(
     network: PeftModel, tokenizer: PreTrainedTokenizerBase, stage: Grpo, rows: Sequence[Row], rewards: Sequence[Reward],
-    seed: int, states: Path,
+    seed: int, states: Path, server: Server | None = None,
 ) -> GRPOTrainer:  # fmt: skip
-    """A trainer over prompts. Raises ConventionError unless each task has exactly one reward."""
+    """A trainer over prompts. Raises ConventionError unless each task has exactly one reward.
+
+    Args:
+        server: samples the completions; without one, the model under training does. It was asked before (check_server).
+    """
     check_routing(rewards, {row.task for row in rows})
     torch.manual_seed(seed)
-    return GRPOTrainer(
+    made = GRPOTrainer(
         model=network, reward_funcs=list(rewards),  # pyright: ignore[reportArgumentType]  # plain or async calls
-        args=_settings(network, stage, seed, states),
+        args=settings(network, stage, seed, states, server),
         train_dataset=Dataset.from_list([prompt_columns(tokenizer, row) for row in rows]), processing_class=tokenizer,
+        callbacks=[SamplingGuard()] if server else None,
     )  # fmt: skip
+    if server:
+        keep_base(made.vllm_generation)
+    return made
 
 
-def _settings(network: PeftModel, stage: Grpo, seed: int, states: Path) -> GRPOConfig:
+def sampling(server: Server | None) -> dict[str, Any]:
+    """What trl is told of the server. By default it would leave out whole completions by the sum of their log-ratios, which
+    a mixture of experts exceeds by length alone (trl#5814)."""
+    if server is None:
+        return {}
+    return {
+        "use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": server.address,
+        "vllm_importance_sampling_mode": "token_truncate", "vllm_importance_sampling_clip_max": 2.0,
+    }  # fmt: skip
+
+
+def settings(network: PeftModel, stage: Grpo, seed: int, states: Path, server: Server | None = None) -> GRPOConfig:
+    """What trl is told of a stage."""
     on_gpu = network.device.type == "cuda"
     return GRPOConfig(
         output_dir=str(states), max_steps=stage.steps, num_generations=stage.completions,
@@ -55,4 +78,5 @@ def _settings(network: PeftModel, stage: Grpo, seed: int, states: Path) -> GRPOC
         shuffle_dataset=False, logging_steps=1, save_strategy="steps", save_steps=save_steps(stage.steps),
         save_total_limit=2, report_to=[], log_completions=False, num_completions_to_print=0, use_cpu=not on_gpu,
         bf16=on_gpu, gradient_checkpointing=on_gpu, seed=seed, disable_tqdm=False, dataloader_pin_memory=False,
+        push_to_hub=False, **sampling(server),
     )  # fmt: skip

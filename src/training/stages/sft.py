@@ -5,15 +5,12 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from huggingface_hub import constants
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from training.recipes import Documents, Sft
 from training.resume import save_steps
-
-constants.HF_HUB_DISABLE_TELEMETRY = True  # trl pings at the start of every trainer otherwise
 
 
 def trainer(
@@ -37,5 +34,5 @@ def _settings(network: PeftModel, stage: Sft | Documents, seed: int, states: Pat
         save_total_limit=2, report_to=[], use_cpu=not on_gpu, bf16=on_gpu, gradient_checkpointing=on_gpu, seed=seed,
         max_length=None, packing=False, shuffle_dataset=False, dataset_num_proc=None, dataloader_pin_memory=False,
         router_aux_loss_coef=0.0,  # by default the balance loss moves adapters where nothing else does
-        train_sampling_strategy="sequential", weight_decay=0.0, disable_tqdm=False,
+        train_sampling_strategy="sequential", weight_decay=0.0, disable_tqdm=False, push_to_hub=False,
     )  # fmt: skip
