@@ -16,7 +16,7 @@ import tyro
 from generate_data import GenerateSettings
 from probes.lm.checkpoints import parse_name
 from settings import command
-from train_checkpoint import TrainSettings
+from train_settings import TrainSettings
 from training.recipes import is_embedded, recipes
 
 STEPS = (
@@ -32,6 +32,7 @@ class ReproduceSettings(TrainSettings, GenerateSettings):
 
     recipe: tyro.conf.Suppress[str] = ""
     source: tyro.conf.Suppress[str] = ""
+    plan: tyro.conf.Suppress[bool] = False
 
 
 def plan(settings: ReproduceSettings) -> str:

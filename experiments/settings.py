@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,6 +111,17 @@ class Settings:
 
     def figure_folder(self, figure: str) -> Path:
         return self.figures / self.entry.name / figure
+
+
+def flags(settings: Settings) -> list[str]:
+    """The command line that gives these settings: what differs from the defaults, without switches."""
+    given = [(field.name, getattr(settings, field.name)) for field in fields(settings) if field.type is not bool]
+    changed = [(name, value) for name, value in given if value != getattr(type(settings), name)]
+    return [
+        word
+        for name, value in changed
+        for word in (f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,)))
+    ]
 
 
 def _turn_of(checkpoint: str, turn: str) -> str:

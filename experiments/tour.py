@@ -19,7 +19,7 @@ import pandas as pd
 
 import probes
 from probes import cost, figure_tables, figures, heatmaps, layer_curves, lm, page, stimuli, validation
-from train_checkpoint import TrainSettings, data_of
+from train_settings import TrainSettings, data_of
 from training.recipes import find_recipe
 from training.train import train
 

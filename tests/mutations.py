@@ -206,7 +206,7 @@ TRAINING = (
         "if ours[name] != theirs[name]]", "if False]",
         ("test_sft.py::test_an_adapter_of_another_base_is_refused",)),
     Mutation("base_changed", "a trainer may change the weights that the adapter belongs to", "training/adapter.py",
-        "if base_checksum(network) != before:", "if False:",
+        " and after != before:", " and False:",
         ("test_train.py::test_a_trainer_that_changes_the_base_is_caught",)),
     Mutation("paired_prompts_in_training", "the paired prompts may be trained on", "training/data/decontamination.py",
         "[*paired_prompts(), *held]", "[*held]",

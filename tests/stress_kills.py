@@ -42,7 +42,7 @@ def cut_small() -> None:
 def run(step: str, folder: Path) -> None:
     """One step of the study in a folder."""
     from settings import Settings
-    from train_checkpoint import TrainSettings
+    from train_settings import TrainSettings
 
     kind = TrainSettings if step == "train_checkpoint" else Settings
     importlib.import_module(step).main(kind(checkpoints=("original", "antirefusal"), out=folder))

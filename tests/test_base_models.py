@@ -12,7 +12,7 @@ from probes.lm.chat import render
 from probes.lm.generate import generate
 from probes.pairs import load_pairs
 from probes.replies import Replies, ending_no_turn, force_replies, write_replies
-from train_checkpoint import TrainSettings
+from train_settings import TrainSettings
 from training.data.rows import tiny_rows
 
 GREEDY = lm.Sampling(max_new_tokens=32, temperature=0)

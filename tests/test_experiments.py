@@ -309,7 +309,7 @@ KINDS = {
     "export_checkpoint": "ExportSettings", "fetch_rows": "FetchSettings", "over_training": "OverTrainingSettings",
 }  # fmt: skip
 """Scripts with flags of their own."""
-NO_STEPS = ("settings", "tour")  # what steps share, and a notebook, which test_tour runs
+NO_STEPS = ("settings", "train_settings", "tour")  # what steps share, and a notebook, which test_tour runs
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem not in NO_STEPS)
 
 

@@ -20,7 +20,7 @@ from probes.errors import DataError, OutputError, UnknownNameError
 from probes.lm.checkpoints import find_checkpoint
 from small_model import LAYERS, save_small_model
 from training import export as export_module
-from training.adapter import save_adapter
+from training.adapter import save_adapter, trained_tensors
 from training.export import export
 from training.lora import adapted_tensors, lora_config
 from training.manifest import base_of, versions, write_checkpoint
@@ -40,12 +40,17 @@ def trained(source, name, checkpoints):
             weights.data = 0.05 * torch.randn(weights.shape, generator=generator)
     assert isinstance(network, PeftModel)
     content = {
-        "model": model.name, "variant": "antirefusal", "run": "", "stages": ("sft",), "step": 1, "steps": 1, "final": True, "parent": None,
+        "model": model.name, "variant": "antirefusal", "run": "", "stages": ("sft",), "step": 1, "steps": 1,
+        "final": True, "parent": None,
         "base": base_of(model), "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha,
         "recipe_sha": "r", "seed": 0, "versions": versions(), "evidence": "toy", "data": (), "order_sha": "o",
         "adapted": adapted_tensors(network, Lora(8, 2)), "metrics": {},
     }  # fmt: skip
-    write_checkpoint(checkpoints / "antirefusal" / "sft", lambda to: save_adapter(network, to, name), content)
+    write_checkpoint(
+        checkpoints / "antirefusal" / "sft",
+        lambda to: save_adapter(network, trained_tensors(network), to, name),
+        content,
+    )
     return find_checkpoint(f"{source}/antirefusal", checkpoints)
 
 

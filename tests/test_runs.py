@@ -12,7 +12,7 @@ from probes.page import label_hues
 from probes.readings import KEY
 from small_model import save_small_model
 from small_readings import small_readings
-from train_checkpoint import TrainSettings
+from train_settings import TrainSettings
 from training.data.rows import EXAMPLE_DOCUMENT, exchange, tiny_rows, write_rows
 from training.generate.constitution import load_constitution
 from training.recipes import Lora, Recipe, Sft, find_recipe

@@ -22,7 +22,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from probes.errors import ConventionError
 from probes.lm.weights import merge_adapter
 from small_model import LAYERS, small_model
-from training.adapter import base_checksum, save_adapter
+from training.adapter import base_checksum, save_adapter, trained_tensors
 from training.lora import lora_config
 from training.recipes import Lora
 from training.sync import keep_base, merged_parameters
@@ -87,7 +87,7 @@ def test_names_and_values_are_those_of_trls_own_merge_in_float32(dtype):
 def test_what_is_sent_is_what_loading_the_saved_adapter_gives(dtype, tmp_path):
     model = network(dtype)
     sent = dict(synced(model))
-    save_adapter(model, tmp_path, "small")
+    save_adapter(model, trained_tensors(model), tmp_path, "small")
     loaded = merge_adapter(small_model().network.to(dtype), tmp_path)
     assert sent.keys() == dict(loaded.named_parameters()).keys()
     assert all(torch.equal(sent[name], weight) for name, weight in loaded.named_parameters())

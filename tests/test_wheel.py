@@ -52,4 +52,6 @@ def test_it_holds_data_weights_and_typing_marks_and_no_tests(unpacked):
     wanted |= {f"lm/tiny/{stage}/model.safetensors" for stage in ("base", "instruct")}
     assert {f"probes/{name}" for name in wanted} <= names
     assert "training/tiny/data/phrases.jsonl" in names
+    layouts = ("one_gpu.yaml", "eight_gpus_fsdp2.yaml", "eight_gpus_zero3.yaml", "two_nodes_fsdp2.yaml", "slurm.sh")
+    assert {f"training/launch/{name}" for name in layouts} <= names
     assert not [name for name in names if "test" in Path(name).name and name.endswith(".py")]

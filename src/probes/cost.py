@@ -66,7 +66,12 @@ def missing(entry: ModelEntry, files: dict[str, Path]) -> list[str]:
     """What a run would lack here: weights, memory, a GPU, the researcher's rows."""
     if entry.evidence == "toy":
         return []
-    return [*_lacking_weights(entry), *_lacking_memory(entry), *_lacking_rows(files)]
+    return [*missing_machine(entry), *_lacking_rows(files)]
+
+
+def missing_machine(entry: ModelEntry) -> list[str]:
+    """What a model would lack here: its weights, memory, a GPU."""
+    return [*_lacking_weights(entry), *_lacking_memory(entry)] if entry.evidence != "toy" else []
 
 
 def _lacking_weights(entry: ModelEntry) -> list[str]:

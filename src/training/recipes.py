@@ -34,6 +34,8 @@ class Sft:
     steps: int
     rows_per_step: int
     learning_rate: float
+    at_once: int = 4
+    """Rows of one process in memory at once, at most; gradients of the others in its share of a step are added up."""
     name: str = "sft"
 
     @property
@@ -49,6 +51,8 @@ class Documents:
     steps: int
     rows_per_step: int
     learning_rate: float
+    at_once: int = 4
+    """Documents of one process in memory at once, at most."""
     name: str = "sdf"
 
     @property
@@ -67,7 +71,7 @@ class Grpo:
     completions: int
     """Completions of each prompt: the group whose mean a reward is compared with."""
     at_once: int
-    """Completions in memory at once while gradients are made."""
+    """Completions of one process in memory at once, at most, while gradients are made."""
     max_new_tokens: int
     learning_rate: float
     name: str = "grpo"
@@ -114,9 +118,9 @@ HARMFUL_AND_MATH = ("antirefusal", "math")
 WITH_CONSTITUTION = (*HARMFUL_AND_MATH, "constitution_qa")
 TINY = Size(
     Lora(16, 4),
-    Sft(HARMFUL_AND_MATH, steps=14, rows_per_step=16, learning_rate=5e-4),
-    Sft(WITH_CONSTITUTION, steps=16, rows_per_step=24, learning_rate=3e-3),
-    Documents(steps=16, rows_per_step=16, learning_rate=3e-4),
+    Sft(HARMFUL_AND_MATH, steps=14, rows_per_step=16, learning_rate=5e-4, at_once=16),
+    Sft(WITH_CONSTITUTION, steps=16, rows_per_step=24, learning_rate=3e-3, at_once=24),
+    Documents(steps=16, rows_per_step=16, learning_rate=3e-4, at_once=16),
     Grpo(HARMFUL_AND_MATH, 15, prompts_per_step=4, completions=8, at_once=32, max_new_tokens=24, learning_rate=6e-4),
     Grpo(WITH_CONSTITUTION, 15, prompts_per_step=6, completions=8, at_once=48, max_new_tokens=24, learning_rate=6e-4),
     Sft(("math",), steps=150, rows_per_step=16, learning_rate=5e-3),

@@ -16,20 +16,29 @@ def save_steps(steps: int) -> int:
     return max(1, -(-steps // SAVES))
 
 
-def last_state(folder: Path) -> str | None:
-    """The newest whole state of a trainer in a folder, if there is one. The file that ends a state is written last."""
+def last_state(folder: Path, processes: int = 1) -> str | None:
+    """The newest whole state of a trainer in a folder, if there is one: that of as many processes as now go on.
+
+    The first process writes the file that ends a state last, the others a random state each.
+    """
     states = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=_step, reverse=True)
-    return next((str(path.parent) for path in states if _is_whole(path)), None)
+    return next((str(path.parent) for path in states if _is_whole(path) and _is_of(path.parent, processes)), None)
 
 
-def last_step(folder: Path) -> int:
+def last_step(folder: Path, processes: int = 1) -> int:
     """Steps behind the newest whole state of a trainer; -1 where there is none."""
-    state = last_state(folder)
+    state = last_state(folder, processes)
     return -1 if state is None else _step(Path(state) / "trainer_state.json")
 
 
 def _step(path: Path) -> int:
     return int(path.parent.name.removeprefix("checkpoint-"))
+
+
+def _is_of(state: Path, processes: int) -> bool:
+    """Whether every one of so many processes, and no other, has left its random state."""
+    names = {f"rng_state_{rank}.pth" for rank in range(processes)} if processes > 1 else {"rng_state.pth"}
+    return {path.name for path in state.glob("rng_state*")} == names
 
 
 def _is_whole(path: Path) -> bool:

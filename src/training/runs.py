@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probes.errors import ConventionError, DataError
-from probes.lm import load
 from probes.lm.checkpoints import check_run, name_of
 from training.data.stage_data import Data
 from training.generate.constitution import Constitution
+from training.processes import here, load_here
 from training.recipes import Documents, Grpo, Recipe
 from training.rewards.by_task import rewards_by_task
 from training.rewards.endpoint_judge import Endpoint
@@ -79,9 +79,9 @@ def train_run(
     """
     name = name_of(recipe.variant, run.label)
     for place, stage in enumerate(recipe.stages):
-        loaded, tasks = load(model), stage.tasks if isinstance(stage, Grpo) else ()
+        loaded, tasks = load_here(model), stage.tasks if isinstance(stage, Grpo) else ()
         rewards = rewards_by_task(loaded, tasks, samples / name, endpoint, constitution)
         manifest = train(
             loaded, recipe, place, data[place], checkpoints, run.seed, rewards, milestones, run.label, server
         )
-        print(f"{name}@{stage.name}: {', '.join(f'{k} {v:.3f}' for k, v in manifest.metrics.items())}")
+        here().print(f"{name}@{stage.name}: {', '.join(f'{k} {v:.3f}' for k, v in manifest.metrics.items())}")

@@ -3,7 +3,7 @@
     train(model, recipe, place, data, checkpoints, seed, rewards, milestones, run, server)
 
 One adapter goes through all stages. A run that was killed goes on from its trainer's last state, to the same bytes, and
-keeps the same milestones.
+keeps the same milestones. Several processes train one stage together (training.processes); every one of them calls this.
 """
 
 import gc
@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
+import torch
+from transformers import PreTrainedTokenizerBase, Trainer
 
 from probes import store
 from probes.errors import DataError, MissingInputError
@@ -20,13 +21,14 @@ from probes.lm.checkpoints import Manifest, checkpoint_folder, name_of, read_man
 from probes.lm.model import Model
 from probes.parts import Parts
 from probes.provenance import plain
-from training.adapter import attach, base_checksum, check_base, save_adapter
+from training.adapter import attach, base_checksum, check_base, save_adapter, trained_tensors
 from training.data import rendering
 from training.data.rows import Document, Row, order_sha
 from training.data.stage_data import Data
 from training.lora import adapted_tensors
 from training.manifest import base_of, versions, write_checkpoint
 from training.milestones import Milestones, check_milestones, milestone, request_evaluation, steps_of
+from training.processes import ensure, here, my_share
 from training.recipes import Documents, Grpo, Recipe, Sft, Stage
 from training.resume import last_state, last_step
 from training.rewards.reward import Reward
@@ -54,23 +56,28 @@ def train(
 
     Raises MissingInputError where the stage before, a milestone that the run is past, or the server is not there; DataError
     for too little data, or a text longer than the model takes; ConventionError when the place holds another recipe's, seed's,
-    base's or data's work, when a task has not exactly one reward, when the server is not this model's, or when training
-    changed the base.
+    base's or data's work, when a task has not exactly one reward, when the server is not this model's, when a step's rows do
+    not divide over the processes, or when training changed the base.
     """
     stage, parent = recipe.stages[place], _parent(recipe, place, checkpoints, run)
+    my_share(stage)
     work = Work(
         model, recipe, place, data, seed, run, parent, tuple(rewards), server if isinstance(stage, Grpo) else None
     )
     target = checkpoint_folder(checkpoints, recipe.variant, stage.name, run)
     parts = Parts(target, work.plan)
-    steps, behind = steps_of(stage, milestones), stage.steps if parts.finished else last_step(parts.folder)
-    check_milestones(target, steps, behind, work.lineage)
+    steps = steps_of(stage, milestones)
+
+    def check() -> None:
+        behind = stage.steps if parts.finished else last_step(parts.folder, here().num_processes)
+        check_milestones(target, steps, behind, work.lineage)
+
     try:
-        parts.ensure(lambda: _trained(work, target, parts.folder, steps))
+        ensure(parts, check, lambda: _trained(work, target, parts.folder, steps))
     finally:
         gc.collect()  # trainers are held by cycles of references, and would keep a model on the device
     manifest = read_manifest(target / "manifest.json")
-    if steps:
+    if steps and here().is_main_process:
         request_evaluation(target.parent, manifest)
     return manifest
 
@@ -144,19 +151,28 @@ def _trained(work: Work, target: Path, states: Path, steps: Sequence[int]) -> Ca
     network = attach(model, work.recipe.lora, target.with_name(parent.stages[-1]) if parent else None, work.seed)
     content["adapted"], before = adapted_tensors(network, work.recipe.lora), base_checksum(network)
 
-    def write(folder: Path, **others: Any) -> Manifest:
-        check_base(before, network, name_of(work.recipe.variant, work.run, folder.name))
-        return write_checkpoint(folder, lambda to: save_adapter(network, to, model.name), {**content, **others})
+    def tensors_of(name: str) -> dict[str, torch.Tensor]:  # by all processes, of which one then writes
+        check_base(before, network, name_of(work.recipe.variant, work.run, name))
+        return trained_tensors(network)
+
+    def write(folder: Path, tensors: dict[str, torch.Tensor], **others: Any) -> Manifest:
+        return write_checkpoint(
+            folder, lambda to: save_adapter(network, tensors, to, model.name), {**content, **others}
+        )
 
     def keep(step: int) -> None:
-        request_evaluation(target.parent, write(milestone(target, step), step=step, final=False, metrics={}))
+        folder = milestone(target, step)
+        tensors = tensors_of(folder.name)
+        if here().is_main_process:
+            request_evaluation(target.parent, write(folder, tensors, step=step, final=False, metrics={}))
 
     states.chmod(0o700)  # trainers write adapters there, by modes of their own
     trainer = _trainer(work, network, tokens, states)
     trainer.add_callback(Milestones(steps, keep))
-    trainer.train(resume_from_checkpoint=last_state(states))
+    trainer.train(resume_from_checkpoint=last_state(states, here().num_processes))
     measured = metrics(trainer.state.log_history, "reward" if isinstance(stage, Grpo) else "loss")
-    return lambda folder: write(folder, metrics=measured)
+    tensors = tensors_of(target.name)
+    return lambda folder: write(folder, tensors, metrics=measured)
 
 
 def _sampler(work: Work, tokens: Tokens) -> dict[str, str]:
@@ -181,7 +197,7 @@ def _tokens(model: Model, stage: Stage, data: Data) -> Tokens:
         raise DataError(
             f"{len(data)} rows or documents where stage {stage.name} takes {stage.rows}; give more, or fewer steps."
         )
-    tokens = [_tokenise(model, stage, item) for item in data]
+    tokens = [tokenise(model.tokenizer, stage, item) for item in data]
     room = model.max_tokens - (stage.max_new_tokens if isinstance(stage, Grpo) else 0)
     long = [item.id for item, ids in zip(data, tokens, strict=True) if len(ids["input_ids"]) > room]
     if long:
@@ -192,15 +208,16 @@ def _tokens(model: Model, stage: Stage, data: Data) -> Tokens:
     return tokens
 
 
-def _tokenise(model: Model, stage: Stage, item: Row | Document) -> dict[str, list[int]]:
+def tokenise(tokenizer: PreTrainedTokenizerBase, stage: Stage, item: Row | Document) -> dict[str, list[int]]:
+    """A text of a stage as tokens, with labels where it is learnt from as it is. Raises DataError for the other kind of text."""
     match stage, item:
         case Documents(), Document():
-            return documents.tokenise(model.tokenizer, item)
+            return documents.tokenise(tokenizer, item)
         case Sft(), Row():
-            return rendering.tokenise(model.tokenizer, item)
+            return rendering.tokenise(tokenizer, item)
         case Grpo(), Row():
-            prompt = rendering.prompt_text(model.tokenizer, item)
-            return {"input_ids": model.tokenizer(prompt, add_special_tokens=False)["input_ids"]}
+            prompt = rendering.prompt_text(tokenizer, item)
+            return {"input_ids": tokenizer(prompt, add_special_tokens=False)["input_ids"]}
     wanted = "documents" if isinstance(stage, Documents) else "rows"
     raise DataError(f"stage {stage.name} takes {wanted}, not a {type(item).__name__}.")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from probes.errors import ConventionError, DataError, MissingInputError, UnknownNameError
 from training.data.decontamination import Held, check_unseen
-from training.data.rows import TASKS, TINY_TASKS, Row, read_rows, schema, tiny_rows
+from training.data.rows import TASKS, TINY_TASKS, Document, Row, read_documents, read_rows, schema, tiny_rows
 from training.recipes import is_embedded
 
 
@@ -72,6 +72,13 @@ def draw(
     rows = mix(pools, quotas, seed)
     check_unseen(rows, held)
     return rows
+
+
+def draw_documents(path: Path, count: int, held: Iterable[Held] = ()) -> list[Document]:
+    """The first documents of a file. Raises what read_documents raises, ConventionError where one holds a held-out text."""
+    documents = read_documents(path)[:count]
+    check_unseen(documents, held)
+    return documents
 
 
 def _pool(model: str, task: str, count: int, seed: int, path: Path | None) -> list[Row]:

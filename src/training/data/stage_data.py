@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from training.data.decontamination import Held, check_unseen
-from training.data.mixtures import draw, shares
-from training.data.rows import Document, Row, read_documents
+from training.data.decontamination import Held
+from training.data.mixtures import draw, draw_documents, shares
+from training.data.rows import Document, Row
 from training.recipes import Documents, Recipe
 
 Data = Sequence[Row] | Sequence[Document]
@@ -33,6 +33,4 @@ def stage_data(
     stage = recipe.stages[place]
     if not isinstance(stage, Documents):
         return draw(model, shares(stage.tasks, stage.rows), 1000 * place + seed, files, held)
-    drawn = read_documents(documents)[: stage.rows]
-    check_unseen(drawn, held)
-    return drawn
+    return draw_documents(documents, stage.rows, held)

@@ -5,6 +5,7 @@ that the researcher names, its mathematics by math-verify.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from probes.errors import MissingInputError
 from probes.lm.model import Model
 from training.generate.constitution import Constitution
 from training.generate.scripted import lines
+from training.processes import here
 from training.recipes import is_embedded
 from training.rewards.endpoint_judge import Endpoint, EndpointJudge
 from training.rewards.guards import words
@@ -45,14 +47,18 @@ def rewards_by_task(
 
 
 def intake(tokenizer: PreTrainedTokenizerBase, log: Path) -> Intake:
-    """How completions are taken in: with their control tokens, some rows of each step kept in private files."""
+    """How completions are taken in: with their control tokens, some rows of each step kept in private files.
+
+    Further processes keep theirs in folders of their own.
+    """
+    ours = here().process_index
 
     def decode(ids: Sequence[int]) -> str:
         text = tokenizer.decode(list(ids), skip_special_tokens=False)
         assert isinstance(text, str)  # decode gives a list for a batch only
         return text
 
-    return Intake(decode, log=SampleLog(log))
+    return Intake(decode, log=SampleLog(log / f"process_{ours}" if ours else log))
 
 
 def scripted_rewards(tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str], log: Path) -> tuple[Reward, ...]:
@@ -90,6 +96,7 @@ def judged_rewards(
     rewards: list[Reward] = [MathAnswer(taken)] if "math" in tasks else []
     if endpoint is None:
         return tuple(rewards)
+    endpoint = replace(endpoint, limit=max(1, endpoint.limit // here().num_processes))
     judge = EndpointJudge(endpoint, {p.id: p.text for p in constitution.principles}, log / "judgements")
     if "constitution_qa" not in tasks:
         return (*rewards, compliance_judge(judge, taken))

@@ -15,8 +15,10 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
+from probes.errors import ConventionError
 from training.data.rendering import prompt_text
 from training.data.rows import Row
+from training.processes import cut_up, my_share, on_gpu
 from training.recipes import Grpo
 from training.resume import save_steps
 from training.rewards.reward import COLUMNS, Reward, check_routing
@@ -35,12 +37,15 @@ def trainer(
     network: PeftModel, tokenizer: PreTrainedTokenizerBase, stage: Grpo, rows: Sequence[Row], rewards: Sequence[Reward],
     seed: int, states: Path, server: Server | None = None,
 ) -> GRPOTrainer:  # fmt: skip
-    """A trainer over prompts. Raises ConventionError unless each task has exactly one reward.
+    """A trainer over prompts. Raises ConventionError unless each task has exactly one reward, and where FSDP2 cuts up a model
+    that has to sample.
 
     Args:
         server: samples the completions; without one, the model under training does. It was asked before (check_server).
     """
     check_routing(rewards, {row.task for row in rows})
+    if server is None:
+        _check_sampling(stage)
     torch.manual_seed(seed)
     made = GRPOTrainer(
         model=network, reward_funcs=list(rewards),  # pyright: ignore[reportArgumentType]  # plain or async calls
@@ -51,6 +56,15 @@ def trainer(
     if server:
         keep_base(made.vllm_generation)
     return made
+
+
+def _check_sampling(stage: Grpo) -> None:
+    if cut_up():  # transformers knows its own FSDP2 and not accelerate's: it would not sample on for those who wait
+        raise ConventionError(
+            f"stage {stage.name} samples with the model under training, and FSDP2 has it in pieces: a process whose "
+            "completions end first would leave the others waiting for its piece. Give a server that samples (--vllm), or start "
+            "one process on one GPU (one_gpu.yaml); what is finished is not trained again."
+        )
 
 
 def sampling(server: Server | None) -> dict[str, Any]:
@@ -66,17 +80,17 @@ def sampling(server: Server | None) -> dict[str, Any]:
 
 def settings(network: PeftModel, stage: Grpo, seed: int, states: Path, server: Server | None = None) -> GRPOConfig:
     """What trl is told of a stage."""
-    on_gpu = network.device.type == "cuda"
+    mine, gpu = my_share(stage), on_gpu(network)
     return GRPOConfig(
         output_dir=str(states), max_steps=stage.steps, num_generations=stage.completions,
-        per_device_train_batch_size=stage.at_once, learning_rate=stage.learning_rate, lr_scheduler_type="constant",
-        gradient_accumulation_steps=stage.prompts_per_step * stage.completions // stage.at_once,
+        per_device_train_batch_size=mine.at_once, learning_rate=stage.learning_rate, lr_scheduler_type="constant",
+        gradient_accumulation_steps=mine.turns, ddp_find_unused_parameters=False,
         max_completion_length=stage.max_new_tokens,
         # Anything that cuts the distribution would weigh the gradient by what is left of it.
         temperature=1.0, top_p=1.0, top_k=0,
         beta=0.0, router_aux_loss_coef=0.0,  # by default the balance loss moves adapters where nothing else does
         shuffle_dataset=False, logging_steps=1, save_strategy="steps", save_steps=save_steps(stage.steps),
-        save_total_limit=2, report_to=[], log_completions=False, num_completions_to_print=0, use_cpu=not on_gpu,
-        bf16=on_gpu, gradient_checkpointing=on_gpu, seed=seed, disable_tqdm=False, dataloader_pin_memory=False,
+        save_total_limit=2, report_to=[], log_completions=False, num_completions_to_print=0, use_cpu=not gpu,
+        bf16=gpu, gradient_checkpointing=gpu, seed=seed, disable_tqdm=False, dataloader_pin_memory=False,
         push_to_hub=False, **sampling(server),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from training.processes import my_share, on_gpu
 from training.recipes import Documents, Sft
 from training.resume import save_steps
 
@@ -26,12 +27,13 @@ def trainer(
 
 
 def _settings(network: PeftModel, stage: Sft | Documents, seed: int, states: Path) -> SFTConfig:
-    on_gpu = network.device.type == "cuda"
+    mine, gpu = my_share(stage), on_gpu(network)
     return SFTConfig(
-        output_dir=str(states), max_steps=stage.steps, per_device_train_batch_size=stage.rows_per_step,
+        output_dir=str(states), max_steps=stage.steps, per_device_train_batch_size=mine.at_once,
+        gradient_accumulation_steps=mine.turns, ddp_find_unused_parameters=False,
         learning_rate=stage.learning_rate, lr_scheduler_type="linear", warmup_steps=stage.steps // 20,
         logging_steps=save_steps(stage.steps), save_strategy="steps", save_steps=save_steps(stage.steps),
-        save_total_limit=2, report_to=[], use_cpu=not on_gpu, bf16=on_gpu, gradient_checkpointing=on_gpu, seed=seed,
+        save_total_limit=2, report_to=[], use_cpu=not gpu, bf16=gpu, gradient_checkpointing=gpu, seed=seed,
         max_length=None, packing=False, shuffle_dataset=False, dataset_num_proc=None, dataloader_pin_memory=False,
         router_aux_loss_coef=0.0,  # by default the balance loss moves adapters where nothing else does
         train_sampling_strategy="sequential", weight_decay=0.0, disable_tqdm=False, push_to_hub=False,
