@@ -29,10 +29,13 @@ SWEPT = (MEAN_OF_TOKEN_COSINES,)
 def read(settings: Settings, probes: EmotionProbes, replies: xr.Dataset) -> pd.DataFrame:
     """Readings of a checkpoint's replies, captured at every fitted layer."""
     others = [reading for reading in READINGS if reading not in SWEPT]
-    shown = probes.read(select_layers(replies, settings.shown_layers), others)
-    own, original = (gates(settings, name) for name in (str(replies.attrs["checkpoint"]), "original"))
-    tables = probes.read(replies, SWEPT), shown, anchored_readings(shown, own, original)
-    return concat(table for table in tables if not table.empty)
+    return concat([probes.read(replies, SWEPT), probes.read(select_layers(replies, settings.shown_layers), others)])
+
+
+def with_anchored(settings: Settings, readings: pd.DataFrame, checkpoint: str) -> pd.DataFrame:
+    """The same with anchored readings of what the gates let through."""
+    own, original = (gates(settings, name) for name in (checkpoint, "original"))
+    return concat(table for table in (readings, anchored_readings(readings, own, original)) if not table.empty)
 
 
 def gates(settings: Settings, checkpoint: str) -> pd.DataFrame:
@@ -56,7 +59,7 @@ def main(settings: Settings) -> None:
         replies = load_replies(settings.replies(checkpoint.name))
         model = load(checkpoint)
         activations = capture(model, replies, probes.layers)
-        readings = read(settings, probes, activations)
+        readings = with_anchored(settings, read(settings, probes, activations), checkpoint.name)
         save_readings(settings.readings(checkpoint.name), readings)
         save_readings(settings.readings(checkpoint.name, "follow_up"), read_follow_ups(settings, probes, model))
         transferred = ", fitted on another checkpoint of it" if probes.is_transfer(activations.attrs) else ""

@@ -13,8 +13,10 @@ import pytest
 import tyro
 from scipy.stats import binom
 
+import calibration
 import capture_overhead
 import fit_time
+import flip_time
 import job_time
 import padding_waste
 import reproduce
@@ -170,6 +172,13 @@ def test_components_by_svd_are_those_of_the_package():
     np.testing.assert_allclose(ours.T @ ours, theirs.T @ theirs, atol=1e-12)
 
 
+def test_the_textbook_finds_the_p_values_of_the_package(monkeypatch):
+    monkeypatch.setattr("probes.flips.EXACT_FLIPS", 1)
+    differences = flip_time.random_differences(30, 40, 0)
+    ours = flip_time.flip_tests(differences, 200).p_adjusted
+    np.testing.assert_allclose(ours, flip_time.textbook_step_down(differences, 200))
+
+
 def test_what_is_fitted_has_the_shape_asked_for():
     entry = shape_of("qwen3-30b-a3b", 2)
     assert (entry.name, entry.layers, entry.width) == ("qwen3-30b-a3b-2-layers", 2, 2048)
@@ -305,8 +314,15 @@ def test_main_measures_and_writes(monkeypatch, tmp_path, capsys):
     padding_waste.main(["--texts", "6", "--pairs", "1", "--batch-tokens", "600", *out])
     fit_time.main(["--runs", "1", "--pairs", "1", *out])
     job_time.main(["--runs", "2", *out])
+    sizes = ("--runs", "--pairs", "--questions", "--flips", "--textbook-flips")
+    flip_time.main([word for size in zip(sizes, "11999", strict=True) for word in size] + out)
+    calibration.main(["--data-sets", "3", "--questions", "10", "11", "--cells", "7", *out])
     found = {path.stem: check_result(path.read_text()) for path in tmp_path.glob("results/*/*.json")}
-    assert set(found) == {"capture_overhead_tiny", "padding_waste_tiny", "fit_time_tiny", "job_time_tiny"}
+    names = ("capture_overhead", "padding_waste", "fit_time", "flip_time", "job_time")
+    assert set(found) == {f"{name}_tiny" for name in names} | {"calibration_simulated"}
+    errors = {one["what"]: one["values"] for one in found["calibration_simulated"]["figures"]}
+    assert len(errors) == len(calibration.DRAWS) * (9 + 2 + 1)
+    assert all(len(values) == 2 and 0 <= min(values) <= max(values) <= 1 for values in errors.values())
     compared = [(one["what"], one["against"], one["unit"]) for one in found["capture_overhead_tiny"]["ratios"]]
     assert compared[:4] == [(a, b, "s") for a, b in capture_overhead.COMPARED]
     assert compared[4:] == [(f"{a}, peak memory", b, "MB") for a, b in capture_overhead.COMPARED]
@@ -345,5 +361,5 @@ def test_capture_and_fit_run_without_what_a_gpu_machine_may_lack():
 def test_make_bench_runs_every_benchmark():
     shown = subprocess.run(["make", "bench", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     ran = set(re.findall(r"benchmarks/(\w+)\.py", shown))
-    assert ran == {"capture_overhead", "padding_waste", "fit_time", "job_time"}
+    assert ran == {"capture_overhead", "padding_waste", "fit_time", "flip_time", "calibration", "job_time"}
     assert ran >= {path.stem.rpartition("_" + json.loads(path.read_text())["model"]["name"])[0] for path in RESULTS}

@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom, ttest_1samp
+from scipy.stats import ttest_1samp
 
-from probes.comparison import ARM_MEAN_COLUMNS, COMPARISON_COLUMNS, arm_means, compare, sign_flip_p, t_interval
+from probes.comparison import ARM_MEAN_COLUMNS, COMPARISON_COLUMNS, arm_means, compare, paired_differences
 from probes.errors import DataError, UnknownNameError, UnmatchedPairError
+from probes.flips import flip_tests, sign_flip_p
+from probes.intervals import simultaneous_interval
 from probes.readings import COLUMNS, LAYER_CONVENTION
 
 
@@ -48,67 +50,6 @@ def _differences(readings, emotion, arm="harmful", reference="benign"):
     chosen = readings[readings["emotion"] == emotion]
     means = chosen.pivot_table(index="question", columns="arm", values="value")
     return (means[arm] - means[reference]).to_numpy()
-
-
-def test_interval_is_scipys():
-    values = np.random.default_rng(0).standard_t(3, size=(17, 5))
-    mean, low, high = t_interval(values)
-    expected = ttest_1samp(values, 0).confidence_interval(0.95)
-    np.testing.assert_allclose(mean, values.mean(axis=0))
-    np.testing.assert_allclose(low, expected.low)
-    np.testing.assert_allclose(high, expected.high)
-
-
-def test_interval_leaves_missing_questions_out():
-    values = np.random.default_rng(1).normal(size=(15, 3))
-    values[:4, 0], values[:, 1], values[1:, 2] = np.nan, np.nan, np.nan
-    mean, low, high = t_interval(values)
-    expected = ttest_1samp(values[4:, 0], 0).confidence_interval(0.95)
-    np.testing.assert_allclose([mean[0], low[0], high[0]], [values[4:, 0].mean(), expected.low, expected.high])
-    assert np.isnan(mean[1])
-    assert mean[2] == values[0, 2]
-    assert np.isnan([low[1], low[2], high[1], high[2]]).all()
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 10])
-def test_exact_flips_are_brute_force(n):
-    values = np.random.default_rng(n).normal(0.4, 1, size=(n, 3))
-    values[:, 2] = 1.0  # ties everywhere
-    patterns = np.array(list(itertools.product([1, -1], repeat=n)))
-    expected = (np.abs(patterns @ values) >= np.abs(values.sum(axis=0)) - 1e-9).mean(axis=0)
-    np.testing.assert_allclose(sign_flip_p(values), expected)
-    assert sign_flip_p(values)[2] == 2 / 2**n
-
-
-def test_sampled_flips_are_near_the_exact_ones(monkeypatch):
-    values = np.random.default_rng(3).normal(0.4, 1, size=(13, 4))
-    exact = sign_flip_p(values)
-    monkeypatch.setattr("probes.comparison.EXACT_FLIPS", 1)
-    sampled = sign_flip_p(values, flips=40_000, seed=1)
-    np.testing.assert_allclose(sampled, exact, atol=4 * np.sqrt(0.25 / 40_000))
-    assert not np.array_equal(sampled, exact)
-
-
-def test_a_sampled_p_is_never_zero():
-    assert sign_flip_p(np.ones((30, 1)), flips=99)[0] == 1 / 100
-
-
-def test_a_flip_of_a_question_is_shared_by_all_cells():
-    values = np.random.default_rng(4).normal(size=(25, 1))
-    p = sign_flip_p(np.hstack([values, 2 * values, -values]), flips=500)
-    assert p[0] == p[1] == p[2]
-
-
-def test_missing_questions_move_no_pattern():
-    values = np.random.default_rng(5).normal(0.5, 1, size=(11, 1))
-    holes = np.vstack([values, np.full((3, 1), np.nan)])
-    assert sign_flip_p(holes)[0] == sign_flip_p(values)[0]
-    assert np.isnan(sign_flip_p(np.full((3, 1), np.nan))[0])
-
-
-def test_no_flips_is_an_error():
-    with pytest.raises(DataError, match="flips is 0"):
-        sign_flip_p(np.ones((3, 1)), flips=0)
 
 
 def test_compare_is_the_paired_difference():
@@ -270,10 +211,52 @@ def test_checkpoints_runs_and_evidence_are_never_mixed(column):
     second = second.assign(**{column: {"checkpoint": "antirefusal", "seed": 1, "evidence": "toy"}[column]})
     joined = compare(pd.concat([first, second], ignore_index=True))
     alone = pd.concat([compare(first), compare(second)], ignore_index=True)
-    order = ["emotion", column]
-    pd.testing.assert_frame_equal(
-        joined.sort_values(order, ignore_index=True), alone.sort_values(order, ignore_index=True)
-    )
+    order, shared = ["emotion", column], [] if column == "evidence" else list(FAMILY)
+    joined, alone = (table.sort_values(order, ignore_index=True) for table in (joined, alone))
+    pd.testing.assert_frame_equal(joined.drop(columns=shared), alone.drop(columns=shared))
+
+
+# ---- families --------------------------------------------------------------------------------------------------------
+
+FAMILY = ("p_adjusted", "low_simultaneous", "high_simultaneous", "family")
+"""What hangs on the other cells."""
+
+
+def test_the_family_is_all_cells_of_a_model():
+    readings = _readings(n=14, effect=0.15, checkpoints=("antirefusal", "original"), layers=(3, 5))
+    table = compare(readings)
+    values = paired_differences(readings, "harmful", "benign").values
+    assert values.shape == (14, 8)
+    np.testing.assert_array_equal(table["p_adjusted"], flip_tests(values).p_adjusted)
+    mean, low, high = simultaneous_interval(values)
+    np.testing.assert_allclose(table[["mean", "low_simultaneous", "high_simultaneous"]].T, [mean, low, high])
+    assert (table["p_adjusted"] >= table["p"]).all()
+    assert (table["low_simultaneous"] < table["low"]).all()
+    assert set(table["family"]) == {"these cells (8 in all)"}
+    assert set(table["correction"]) == {"step-down max-T; simultaneous 95% t intervals by wild bootstrap"}
+    assert set(table["family_sha"]) == {""}
+
+
+def test_a_question_is_the_same_in_every_checkpoint_whatever_the_order():
+    first = _readings(n=12, checkpoints=("antirefusal",), seed=1)
+    second = _readings(n=14, checkpoints=("original",), seed=2)
+    found = paired_differences(pd.concat([second, first], ignore_index=True), "harmful", "benign")
+    assert list(found.questions) == sorted(second["question"].unique())
+    assert np.isnan(found.values[12:, :2]).all()
+    for column, (readings, emotion) in enumerate(itertools.product((first, second), ("calm", "guilty"))):
+        kept = found.values[:, column][np.isfinite(found.values[:, column])]
+        np.testing.assert_allclose(kept, _differences(readings, emotion))
+
+
+def test_a_refused_cell_is_not_in_the_family():
+    readings = _readings(n=14, sources=("own", "original"))
+    few = _with_refusals(readings, [f"q{i:02d}" for i in range(5)], text_source="own", arm="harmful")
+    table = compare(few)
+    own, same = (table[table["text_source"] == source] for source in ("own", "original"))
+    assert own[["p", "p_adjusted", "low_simultaneous", "high_simultaneous"]].isna().all(axis=None)
+    assert set(same["family"]) == {"these cells (2 in all)"}
+    alone = compare(readings[readings["text_source"] == "original"])
+    np.testing.assert_array_equal(same["p_adjusted"], alone["p_adjusted"])
 
 
 def test_a_missing_seed_or_baseline_is_a_value_of_its_own():
@@ -292,14 +275,6 @@ def test_arm_means_are_means_of_question_means():
         row = _cell(table, arm=arm, emotion="guilty")
         expected = ttest_1samp(by_question, 0).confidence_interval(0.95)
         np.testing.assert_allclose([row["mean"], row["low"], row["high"]], [by_question.mean(), *expected])
-
-
-def test_the_test_keeps_its_level_under_heavy_tails():
-    data_sets = 400
-    values = np.random.default_rng(11).standard_t(2, size=(24, data_sets))
-    rejected = int((sign_flip_p(values, flips=2_000, seed=2) <= 0.05).sum())
-    low, high = binom.ppf([0.0005, 0.9995], data_sets, 0.05)
-    assert low <= rejected <= high
 
 
 def test_import_is_light():

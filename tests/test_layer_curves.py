@@ -139,6 +139,25 @@ def test_every_point_is_a_mean_of_the_table_and_every_band_its_interval(means, g
             }
 
 
+def test_the_simultaneous_band_is_that_of_the_table_and_says_so(gaps, gap):
+    figure = gap_curves(gaps, band="simultaneous")
+    curves = list(gaps.groupby(["emotion", "text_source", "reference", "label"], sort=False))
+    for band, inner, (_, rows) in zip(bands(figure), bands(gap), curves, strict=True):
+        outline = {(x, y) for x, y in zip(band.x, band.y, strict=True) if x is not None}
+        ends = [*rows["low_simultaneous"], *rows["high_simultaneous"]]
+        assert outline == set(zip([*rows["layer"], *rows["layer"]], ends, strict=True))
+        assert max(y for y in band.y if y is not None) > max(y for y in inner.y if y is not None)
+    assert "simultaneous 95% intervals" in caption(figure)
+    assert (
+        "the band of a family, which holds all its means at once: these cells (64 in all), contrast by contrast"
+        in caption(figure)
+    )
+    assert "by itself" not in caption(figure)
+    np.testing.assert_array_equal([line.y for line in lines(figure)], [line.y for line in lines(gap)])
+    with pytest.raises(UnknownNameError, match=r"unknown band 'simultanous'\. Did you mean 'simultaneous'"):
+        gap_curves(gaps, band="simultanous")
+
+
 def test_nothing_is_drawn_at_a_layer_that_was_not_read(similarity):
     figure = similarity
     for line, band in zip(lines(figure), bands(figure), strict=True):

@@ -12,6 +12,7 @@ import probes
 
 HEAVY = ("torch", "transformers", "sklearn", "plotly", "pandas", "xarray", "scipy")
 LAPTOP = (
+    "claims",
     "comparison",
     "directions",
     "figures",
@@ -22,6 +23,8 @@ LAPTOP = (
     "activations",
     "moments",
     "training_curves",
+    "power",
+    "variance",
 )
 
 

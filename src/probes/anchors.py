@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from probes.comparison import t_interval
 from probes.directions import DOT, EmotionProbes, Readout
 from probes.emotions import NEUTRAL
 from probes.errors import ConventionError, DataError
+from probes.intervals import t_interval
 from probes.readings import check_readings
 
 ABOUT = ("model", "checkpoint", "weights", "evidence", "layer_convention")

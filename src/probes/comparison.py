@@ -4,35 +4,50 @@ The unit of inference is the question. Control sentences and sampled answers of 
 is compared, a checkpoint is compared with itself only, and every number stands in a row with the readout, aggregation,
 baseline, span and layer that it was read with.
 
-Methods: Student's t interval on question means; sign-flip test of a symmetric null (Fisher 1935), with the same flip of
-a question in all cells of a checkpoint, so that cells stay comparable and their dependence is kept.
+Methods: Student's t interval on question means and its simultaneous form (probes.intervals); sign-flip test of a symmetric
+null and step-down max-T over the family (probes.flips), with the same flip of a question in all cells and checkpoints, so
+that they stay comparable and their dependence is kept. The family is what is compared in one call, model by model; that of
+a declaration is confirmed in probes.claims.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from probes.errors import DataError, UnknownNameError, UnmatchedPairError
+from probes.flips import flip_tests
+from probes.intervals import LEAST_QUESTIONS, ratio, simultaneous_interval, t_interval
 from probes.readings import check_readings
 
 CHECKPOINT = ("model", "checkpoint", "seed", "evidence")
 CELL = ("text_source", "span", "layer", "emotion", "readout", "aggregation", "baseline", "probes", "layer_convention")
+_OF_ONE_ARM = (
+    "model", "checkpoint", "seed", *CELL, "arm", "n_questions", "n_missing", "mean", "low", "high", "evidence", "interval", "note",
+)  # fmt: skip
 COMPARISON_COLUMNS = (
     "model", "checkpoint", "seed", *CELL, "arm", "reference", "n_questions", "n_missing",
     "mean", "low", "high", "p", "evidence", "interval", "test", "note",
+    "p_adjusted", "low_simultaneous", "high_simultaneous", "correction", "family", "family_sha",
 )  # fmt: skip
-ARM_MEAN_COLUMNS = tuple(column for column in COMPARISON_COLUMNS if column not in ("reference", "p", "test"))
+ARM_MEAN_COLUMNS = tuple(column for column in COMPARISON_COLUMNS if column in _OF_ONE_ARM)
 
 INTERVAL = "95% t interval over questions"
-LEAST_QUESTIONS = 10
-"""Under this many question clusters no interval and no p value is given."""
-EXACT_FLIPS = 2**14
-"""Up to this many sign patterns are enumerated; beyond, they are sampled."""
+CORRECTION = "step-down max-T; simultaneous {level:.0%} t intervals by wild bootstrap"
+SHOWN = "these cells"
+"""Name of a family that was not declared."""
 
-_CHUNK = 1024
-_TIE = 1e-9
-"""Relative width of a tie: the identity pattern must count as extreme as what was observed, whatever the rounding."""
+
+class Differences(NamedTuple):
+    """Paired differences by question, the cluster."""
+
+    values: np.ndarray
+    """float[question, cell]; NaN is a missing question of that cell."""
+    questions: np.ndarray
+    """Names of the questions."""
+    table: pd.DataFrame
+    """A row a cell: its labels, `n_questions`, `n_missing`, mean, interval and note."""
 
 
 def compare(
@@ -41,19 +56,64 @@ def compare(
     """Paired difference arm − reference, one row a checkpoint and cell, in the columns COMPARISON_COLUMNS.
 
     `mean` is in the units of the readout. A question with a missing reading in either arm is left out of all cells of
-    that checkpoint, text source and span, and counted in `n_missing`. Under LEAST_QUESTIONS questions `low`, `high` and
-    `p` are NaN and `note` says so.
+    that checkpoint, text source and span, and counted in `n_missing`. Under LEAST_QUESTIONS questions there is no interval
+    and no p, `note` says so, and the cell is not in the family.
 
-    Raises UnknownNameError for an arm that is not in the table, DataError where both arms are the same or a value is
-    missing without a reason, UnmatchedPairError where a question has rows in one arm only.
+    `low`, `high` and `p` are of a cell by itself. `p_adjusted`, `low_simultaneous` and `high_simultaneous` are of the family:
+    all cells and checkpoints of one model in `readings`, so give it the cells that you show.
+
+    Raises UnknownNameError for an arm that is not in the table, DataError where both arms are the same, a value is missing
+    without a reason or flips are too few, UnmatchedPairError where a question has rows in one arm only.
     """
+    differences = paired_differences(readings, arm, reference)
+    families = differences.table.groupby(["model", "evidence"], dropna=False, sort=False).indices.values()
+    tables = [as_family(cells_of(differences, np.asarray(cells)), flips, seed) for cells in families]
+    return pd.concat(tables).sort_index()[list(COMPARISON_COLUMNS)]
+
+
+def paired_differences(readings: pd.DataFrame, arm: str, reference: str) -> Differences:
+    """Paired difference arm − reference of each question in each cell of each checkpoint. Raises what compare raises."""
     rows = _checked(readings)
     _check_arms(rows, arm, reference)
-    blocks = [
-        _compare_checkpoint(block, arm, reference, flips, seed)
-        for _, block in rows[rows["arm"].isin([arm, reference])].groupby(list(CHECKPOINT), dropna=False)
-    ]
-    return pd.concat(blocks, ignore_index=True)[list(COMPARISON_COLUMNS)]
+    blocks = rows[rows["arm"].isin([arm, reference])].groupby(list(CHECKPOINT), dropna=False)
+    return beside([_of_checkpoint(block, arm, reference) for _, block in blocks])
+
+
+def beside(parts: Sequence[Differences]) -> Differences:
+    """Cells side by side, over the questions of all; a question that a part does not have is missing there."""
+    questions = np.unique(np.concatenate([part.questions for part in parts]))
+    values = np.full((len(questions), sum(part.values.shape[1] for part in parts)), np.nan)
+    start = 0
+    for part in parts:
+        end = start + part.values.shape[1]
+        values[np.searchsorted(questions, part.questions), start:end] = part.values
+        start = end
+    return Differences(values, questions, pd.concat([part.table for part in parts], ignore_index=True))
+
+
+def cells_of(differences: Differences, cells: np.ndarray) -> Differences:
+    """Some of the cells, by place."""
+    return Differences(differences.values[:, cells], differences.questions, differences.table.iloc[cells])
+
+
+def as_family(
+    differences: Differences, flips: int, seed: int, family: str = SHOWN, family_sha: str = "", level: float = 0.05
+) -> pd.DataFrame:
+    """The table of one family: that of its differences, with the p values and simultaneous intervals of its cells."""
+    enough = _is_enough(differences.table["n_questions"])
+    values = np.where(enough, differences.values, np.nan)
+    tests, nothing = flip_tests(values, flips, seed), np.full(len(enough), np.nan)
+    _, low, high = simultaneous_interval(values, 1 - level, flips, seed) if enough.any() else (nothing,) * 3
+    return differences.table.assign(
+        p=tests.p,
+        test=f"sign flips, {tests.patterns}",
+        p_adjusted=tests.p_adjusted,
+        low_simultaneous=low,
+        high_simultaneous=high,
+        correction=CORRECTION.format(level=1 - level),
+        family=f"{family} ({enough.sum():,} in all)",
+        family_sha=family_sha,
+    )
 
 
 def arm_means(readings: pd.DataFrame) -> pd.DataFrame:
@@ -64,64 +124,6 @@ def arm_means(readings: pd.DataFrame) -> pd.DataFrame:
     """
     groups = _checked(readings).groupby([*CHECKPOINT, "arm"], dropna=False)
     return pd.concat([_arm_mean(block) for _, block in groups], ignore_index=True)[list(ARM_MEAN_COLUMNS)]
-
-
-def t_interval(question_values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and two-sided t interval of each cell: float[question, cell] → three arrays float[cell].
-
-    NaN is a missing question of that cell; n − 1 degrees of freedom. Fewer than two questions give a NaN interval.
-    """
-    from scipy.special import stdtrit  # the t quantile; scipy.stats takes 1.6 s to import
-
-    values = np.asarray(question_values, dtype=float)
-    n = np.isfinite(values).sum(axis=0)
-    mean = _ratio(np.nansum(values, axis=0), n)
-    variance = _ratio(np.nansum((values - mean) ** 2, axis=0), n - 1)
-    half = stdtrit(np.maximum(n - 1, 1), (1 + level) / 2) * np.sqrt(_ratio(variance, n))
-    return mean, mean - half, mean + half
-
-
-def sign_flip_p(differences: np.ndarray, flips: int = 10_000, seed: int = 0) -> np.ndarray:
-    """Two-sided sign-flip p value of each cell: float[question, cell] → float[cell].
-
-    One flip a question is shared by all cells. All 2^n patterns, the identity among them, where they are at most
-    EXACT_FLIPS; otherwise (b + 1)/(m + 1) over m = `flips` sampled patterns. The statistic is |mean|, which orders the
-    patterns as |t| does, since the sum of squares stays. NaN is a missing question of that cell: it moves no pattern.
-    A cell without any question gets NaN. Raises DataError for fewer than one flip.
-    """
-    if flips < 1:
-        raise DataError(f"flips is {flips}; at least 1 is needed, 10,000 is usual.")
-    values = np.asarray(differences, dtype=float)
-    present = np.isfinite(values)
-    used = np.where(present, values, 0.0)[present.any(axis=1)]
-    exact = _is_exact(len(used))
-    chunks = _all_patterns(len(used)) if exact else _sampled_patterns(len(used), flips, seed)
-    limit = np.abs(used.sum(axis=0)) - _TIE * np.abs(used).sum(axis=0)
-    extreme = np.zeros(used.shape[1])
-    for signs in chunks:
-        extreme += (np.abs(signs @ used) >= limit).sum(axis=0)
-    p = extreme / 2 ** len(used) if exact else (extreme + 1) / (flips + 1)
-    return np.where(present.any(axis=0), p, np.nan)
-
-
-def _is_exact(n_questions: int) -> bool:
-    return 2**n_questions <= EXACT_FLIPS
-
-
-def _all_patterns(n_questions: int):
-    for start in range(0, 2**n_questions, _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, 2**n_questions))
-        yield 1.0 - 2.0 * ((numbers[:, None] >> np.arange(n_questions)) & 1)
-
-
-def _sampled_patterns(n_questions: int, flips: int, seed: int):
-    generator = np.random.default_rng(seed)
-    for start in range(0, flips, _CHUNK):
-        yield generator.choice([-1.0, 1.0], size=(min(_CHUNK, flips - start), n_questions))
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
 
 
 def _checked(readings: pd.DataFrame) -> pd.DataFrame:
@@ -165,7 +167,7 @@ def _question_means(rows: pd.DataFrame, group: np.ndarray, n_groups: int) -> tup
     index, shape = question * n_groups + group, (len(questions), n_groups)
     counts = np.bincount(index, minlength=shape[0] * n_groups).reshape(shape)
     sums = np.bincount(index, rows["value"].to_numpy(float), minlength=shape[0] * n_groups).reshape(shape)
-    return _ratio(sums, counts), counts, questions
+    return ratio(sums, counts), counts, questions
 
 
 def _spread(flags: np.ndarray, blocks: np.ndarray) -> np.ndarray:
@@ -178,7 +180,7 @@ def _text_blocks(cells: pd.DataFrame) -> np.ndarray:
     return cells.groupby(["text_source", "span"], dropna=False).ngroup().to_numpy()
 
 
-def _compare_checkpoint(rows: pd.DataFrame, arm: str, reference: str, flips: int, seed: int) -> pd.DataFrame:
+def _of_checkpoint(rows: pd.DataFrame, arm: str, reference: str) -> Differences:
     cell, cells = _codes(rows, CELL)
     is_arm = (rows["arm"] == arm).to_numpy()
     means, counts, questions = _question_means(rows, cell * 2 + is_arm, 2 * len(cells))
@@ -189,10 +191,7 @@ def _compare_checkpoint(rows: pd.DataFrame, arm: str, reference: str, flips: int
     missing = _spread(asked & np.isnan(differences), _text_blocks(cells))
     differences[missing] = np.nan
     table = _summary(rows, cells, differences, missing).assign(arm=arm, reference=reference)
-    kept = int(np.isfinite(differences).any(axis=1).sum())
-    test = f"sign flips, all {2**kept:,}" if _is_exact(kept) else f"sign flips, {flips:,} sampled"
-    p = np.where(_is_enough(table["n_questions"]), sign_flip_p(differences, flips, seed), np.nan)
-    return table.assign(p=p, test=test)
+    return Differences(differences, questions, table)
 
 
 def _check_matched(

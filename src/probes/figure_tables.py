@@ -27,9 +27,9 @@ ONE_OF = ("model", "evidence", "span", "readout", "aggregation", "baseline", "pr
 """What one figure holds one of."""
 _TEXT_COLUMNS = (
     "model", "checkpoint", "label", "text_source", "span", "emotion", "readout", "aggregation", "baseline", "arm",
-    "reference", "evidence", "layer_convention", "interval", "test", "note", "probes",
+    "reference", "evidence", "layer_convention", "interval", "test", "note", "probes", "correction", "family", "family_sha",
 )  # fmt: skip
-_NUMBERS = ("mean", "low", "high", "p")
+_NUMBERS = ("mean", "low", "high", "p", "p_adjusted", "low_simultaneous", "high_simultaneous")
 
 
 def similarity_table(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from probes.comparison import arm_means
+from probes.errors import UnknownNameError
 from probes.figure_tables import (
     ARM_ORDER,
     CONTROL_NOTE,
@@ -52,6 +53,9 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "12px,3p
 """Lines of checkpoints, in the order of the table: seven hues are more than all eyes can tell apart."""
 MARKED_POINTS = 12
 """More markers on a line than this hide its dashes and its neighbours."""
+
+BANDS = ("each", "simultaneous")
+"""What the shade around a curve of gaps holds: the mean of a layer, or all means of the family at once."""
 
 Look = Mapping[str, Any]
 
@@ -123,14 +127,16 @@ def similarity_curves(table: pd.DataFrame) -> "Figure":
     return _set_axes(figure, table, axis_words(table), len(labels))
 
 
-def gap_curves(table: pd.DataFrame) -> "Figure":
+def gap_curves(table: pd.DataFrame, band: str = "each") -> "Figure":
     """The paired difference over layers, a line a checkpoint: rows are emotions, columns what is subtracted in which text.
 
-    Takes a curve_table of layer_gaps, from memory or from its CSV. Raises ConventionError where evidence, models or
-    readouts are mixed, DataError where a gap would stand without its control.
+    Takes a curve_table of layer_gaps, from memory or from its CSV, and one of BANDS: the interval of `each` layer by itself,
+    or the `simultaneous` one of the family in which the table was compared. Raises ConventionError where evidence, models or
+    readouts are mixed, DataError where a gap would stand without its control, UnknownNameError for another band.
     """
     check_one(table, ONE_OF)
     check_controlled(table)
+    table = _with_band(table, band)
     labels, emotions = distinct(table, "label"), distinct(table, "emotion")
     columns = [(s, r) for s in distinct(table, "text_source") for r in distinct(table, "reference")]
     looks = _checkpoint_looks(table)
@@ -143,6 +149,24 @@ def gap_curves(table: pd.DataFrame) -> "Figure":
         _add_curve(figure, curve, {**looks[label], "mode": "lines+markers", "marker": marker}, label, place)
     add_legend_entries(figure, looks)
     return _set_axes(figure, table, f"difference in {axis_words(table)}", len(emotions))
+
+
+def _with_band(table: pd.DataFrame, band: str) -> pd.DataFrame:
+    """The table with the chosen intervals as low and high."""
+    if band not in BANDS:
+        raise UnknownNameError("band", band, BANDS)
+    if band == "each":
+        return table
+    words = "simultaneous 95% intervals (wild bootstrap of the largest t)"
+    return table.assign(low=table["low_simultaneous"], high=table["high_simultaneous"], interval=words)
+
+
+def _band_note(table: pd.DataFrame) -> str:
+    """What the shade means."""
+    if not table["interval"].iloc[0].startswith("simultaneous"):
+        return "Shaded: the interval of each layer by itself, not of the curve."
+    families = ", ".join(distinct(table, "family"))
+    return f"Shaded: the band of a family, which holds all its means at once: {families}, contrast by contrast."
 
 
 def _curves(table: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
@@ -180,7 +204,7 @@ def _panels(
     marked = _marked(table)
     notes = [
         *notes,
-        "Shaded: the interval of each layer by itself, not of the curve.",
+        _band_note(table),
         "Pale: no interval." if table["low"].isna().any() else "",
         f"Upright dots: layers chosen beforehand ({', '.join(map(str, marked))}); the others are exploratory." if marked else "",
     ]  # fmt: skip

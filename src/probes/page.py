@@ -189,6 +189,9 @@ def hover(row: Mapping[Any, Any]) -> str:
         f"{row['mean']:.4g} {interval}, {row['interval']}",
         f"{row['n_questions']} questions, {row['n_missing']} missing",
         "" if pd.isna(row.get("p")) else f"p = {row['p']:.3g} ({row['test']})",
+        ""
+        if pd.isna(row.get("p_adjusted"))
+        else f"p = {row['p_adjusted']:.3g} among {row['family']} (step-down max-T)",
         f"{TEXT_TITLES.get(row['text_source'], row['text_source'])}, span {row['span']}, layer {row['layer']}",
         f"{row['readout']}, {row['aggregation']}, baseline {row['baseline'] or 'none'}, evidence {row['evidence']}",
         row["note"],
