@@ -13,7 +13,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from probes import lm
+from probes import lm, store
 from probes.errors import ConventionError
 from small_model import LAYERS, small_model
 from training.adapter import attach
@@ -185,10 +185,13 @@ def test_every_architecture_is_trained_and_its_merged_checkpoint_is_what_was_tra
     layers = {name.partition("layers.")[2].partition(".")[0] for name in manifest.adapted}
     assert layers == set(map(str, range(LAYERS)))
     adapter = tmp_path / "checkpoints" / "benign_control" / "sft"
+    said = store.read_json(adapter / "adapter_config.json")
+    for name in ("target_modules", "target_parameters"):  # in the order of sets they would differ from run to run
+        assert said[name] == sorted(said[name])
     together = attach(lm.load(str(folder)), LORA, adapter, 0).eval()
     merged = lm.load(f"{folder}/benign_control", tmp_path / "checkpoints").network
     ids = torch.arange(3, 40)[None]
     with torch.inference_mode():
-        said = [network(input_ids=ids).logits for network in (together, merged, lm.load(str(folder)).network)]
-    torch.testing.assert_close(said[0], said[1], atol=1e-4, rtol=1e-4)
-    assert (said[0] - said[2]).abs().max() > 0.1
+        logits = [network(input_ids=ids).logits for network in (together, merged, lm.load(str(folder)).network)]
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-4, rtol=1e-4)
+    assert (logits[0] - logits[2]).abs().max() > 0.1

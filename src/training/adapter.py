@@ -88,7 +88,8 @@ def save_adapter(network: PeftModel, tensors: dict[str, torch.Tensor], folder: P
     network.save_pretrained(str(folder), state_dict=tensors, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     config = store.read_json(folder / "adapter_config.json")
-    config["target_modules"].sort()  # peft keeps a set, whose order changes from run to run
+    for name in ("target_modules", "target_parameters"):
+        config[name] = sorted(config[name] or ())  # peft keeps sets, whose order changes from run to run
     config["base_model_name_or_path"] = base
     store.write_json(folder / "adapter_config.json", config)
 
