@@ -22,7 +22,9 @@ from probes.moments import HALVES, Moments, check_folds, empty_moments, merge, p
 from probes.readings import LAYER_CONVENTION
 
 if TYPE_CHECKING:
+    from probes.doctor import Verdict
     from probes.lm.capture import Passage
+    from probes.lm.engines import Engine, EngineName
     from probes.lm.model import Model
     from probes.lm.reducers import MomentSums
     from probes.parts import Parts
@@ -42,6 +44,8 @@ def capture(
     start_token: int = 50,
     batch_tokens: int = 16_384,
     span: "Span" = "answer",
+    engine: "EngineName" = "transformers_hooks",
+    verdict: "Verdict | None" = None,
 ) -> xr.Dataset:
     """Run stories (as raw text) or replies (in their conversations) through a model and pool every layer.
 
@@ -49,25 +53,32 @@ def capture(
         start_token: stories are pooled from this 0-based token on (Sofroniew et al. 2026: from the 50th token on);
             shorter ones are dropped and counted in the attribute `dropped_short`.
         span: what replies are pooled over: their answer, or the last token of their prompt.
+        engine: what runs the model; activations of two engines are never compared.
+        verdict: what the doctor found (doctor.read_verdict); the attribute `doctor` then says so.
 
     Returns `mean` (sample, layer, feature), and `unit_mean` too for replies; a reply without an answer is NaN.
-    Raises what probes.lm.capture raises.
+    Raises what probes.lm.capture and engines.start raise, and ConventionError for a verdict on something else.
     """
+    from probes.lm.engines import start
     from probes.replies import Replies
 
+    about, runs = describe(model, engine, verdict), start(engine, model)
     if isinstance(texts, Replies):
-        return _capture_replies(model, texts, layers, batch_tokens, span)
-    return _capture_stories(model, texts, layers, start_token, batch_tokens)
+        return _capture_replies(runs, texts, layers, batch_tokens, span, about)
+    return _capture_stories(runs, texts, layers, start_token, batch_tokens, about)
 
 
-def _capture_stories(model: "Model", stories: "Stories", layers, start_token: int, batch_tokens: int) -> xr.Dataset:
+def _capture_stories(
+    engine: "Engine", stories: "Stories", layers, start_token: int, batch_tokens: int, about: dict[str, Any]
+) -> xr.Dataset:
     from probes.lm.capture import capture, check_layers
     from probes.lm.reducers import MeanPool
 
+    model = engine.model
     chosen = check_layers(layers, len(model.blocks))
     passages, labels, short = story_passages(model, stories, start_token)
-    arrays = capture(model, passages, chosen, [MeanPool()], batch_tokens, label="capture stories")
-    return label(arrays, labels, chosen, {"start_token": start_token, "dropped_short": short, **describe(model)})
+    arrays = capture(model, passages, chosen, [MeanPool()], batch_tokens, label="capture stories", engine=engine)
+    return label(arrays, labels, chosen, {"start_token": start_token, "dropped_short": short, **about})
 
 
 def capture_moments(
@@ -79,12 +90,14 @@ def capture_moments(
     second_moment: bool = True,
     batch_tokens: int = 16_384,
     parts: "Parts | None" = None,
+    engine: "EngineName" = "transformers_hooks",
+    verdict: "Verdict | None" = None,
 ) -> Moments:
     """Run stories through a model and keep what fits probes, not the vectors: memory does not grow with their number.
 
     Args:
         folds: topic → fold, of topic_folds; the same for every shard, so that the shards' moments merge.
-        layers, start_token: as in capture.
+        layers, start_token, engine, verdict: as in capture.
         second_moment: keep the scatter too. It adds 2 · layers · width² operations a story, 0.03 % of what a 30B model
             with 3B active parameters takes for 200 tokens; for 48 layers of 2048 also 3.2 GB on the device while it runs
             and 0.81 GB in the result, where means alone take 0.27 GB and 0.14 GB. Another pass would cost hours: it is on.
@@ -93,15 +106,16 @@ def capture_moments(
     Raises what capture raises, and DataError for a topic without a fold. Neutral dialogues are few: take capture for them.
     """
     from probes.lm.capture import check_layers
+    from probes.lm.engines import start
     from probes.parts import units
 
     check_folds(folds, (story.topic for story in stories))
     chosen = check_layers(layers, len(model.blocks))
-    about = {"start_token": start_token, **describe(model)}
+    about, runs = {"start_token": start_token, **describe(model, engine, verdict)}, start(engine, model)
     total = empty_moments(chosen, model.entry.width, folds, {**about, "dropped_short": 0}, second_moment)
     with tqdm(total=len(stories), desc=f"capture moments ({model.address})", mininterval=1) as bar:
         for number, unit in enumerate(units(stories, UNIT)):
-            make = partial(_unit_moments, model, unit, total, batch_tokens, bar)
+            make = partial(_unit_moments, runs, unit, total, batch_tokens, bar)
             total = merge(total, parts.moments(f"moments-{number:06d}", make) if parts else make())
             bar.update(min((number + 1) * UNIT, len(stories)) - bar.n)  # a unit that was read back counts too
     if not total.stories:
@@ -109,15 +123,16 @@ def capture_moments(
     return total
 
 
-def _unit_moments(model: "Model", stories: "Sequence[Story]", like: Moments, batch_tokens: int, bar: tqdm) -> Moments:
+def _unit_moments(engine: "Engine", stories: "Sequence[Story]", like: Moments, batch_tokens: int, bar: tqdm) -> Moments:
     """Moments of some stories, in the layers, folds and halves of others, whose sums they do not touch."""
     from probes.parts import units
 
+    model = engine.model
     emotions, count = sorted({story.emotion for story in stories}), like.counts.shape[1]
     cells = {(name, topic): i * count + fold for i, name in enumerate(emotions) for topic, fold in like.folds.items()}
     sums, short = _cell_sums(model, len(emotions), count, len(like.layers), bool(like.scatter)), 0
     for few in units(stories, AT_A_TIME):
-        short += _add_stories(sums, cells, model, few, like.layers, like.about["start_token"], batch_tokens)
+        short += _add_stories(sums, cells, engine, few, like.layers, like.about["start_token"], batch_tokens)
         bar.update(len(few))
     about = {**like.about, "dropped_short": short}
     if sums.centre is None:
@@ -134,16 +149,19 @@ def _cell_sums(model: "Model", emotions: int, folds: int, layers: int, second_mo
     return MomentSums(halves, HALVES if second_moment else (), shape, str(model.network.device))
 
 
-def _add_stories(sums, cells, model, stories: "Sequence[Story]", layers, start_token: int, batch_tokens: int) -> int:
+def _add_stories(
+    sums, cells, engine: "Engine", stories: "Sequence[Story]", layers, start_token: int, batch_tokens: int
+) -> int:
     """Add some stories to the sums of their cells, emotion and topic → group; how many were too short."""
     from probes.lm.capture import capture_batches
     from probes.lm.reducers import MeanPool
 
+    model = engine.model
     passages, labels, short = _passages(model, stories, start_token)
     if not passages:
         return short
     groups = np.array([cells[cell] for cell in zip(labels["emotion"], labels["topic"], strict=True)])
-    for rows, pooled in capture_batches(model, passages, layers, [MeanPool()], batch_tokens):
+    for rows, pooled in capture_batches(model, passages, layers, [MeanPool()], batch_tokens, engine=engine):
         sums.add(pooled["mean"], groups[rows])
     return short
 
@@ -160,17 +178,20 @@ def _moments(
     return Moments(tuple(emotions), tuple(layers), dict(folds), counts, centre, offsets, scatter, about)
 
 
-def _capture_replies(model: "Model", replies: "Replies", layers, batch_tokens: int, span: "Span") -> xr.Dataset:
+def _capture_replies(
+    engine: "Engine", replies: "Replies", layers, batch_tokens: int, span: "Span", about: dict[str, Any]
+) -> xr.Dataset:
     from probes.lm.capture import capture, check_layers
 
+    model = engine.model
     chosen = check_layers(layers, len(model.blocks))
     _check_own(model, replies)
     passages, kept, labels = replies.passages(span)
-    captured = capture(model, passages, chosen, batch_tokens=batch_tokens, label="capture replies")
+    captured = capture(model, passages, chosen, batch_tokens=batch_tokens, label="capture replies", engine=engine)
     arrays = {name: np.full((len(replies), *values.shape[1:]), np.nan, np.float32) for name, values in captured.items()}
     for name, values in captured.items():
         arrays[name][kept] = values
-    return label(arrays, labels, chosen, describe(model))
+    return label(arrays, labels, chosen, about)
 
 
 def _check_own(model: "Model", replies: "Replies") -> None:
@@ -221,15 +242,19 @@ def _passages(
     return passages, labels, len(ids) - len(kept)
 
 
-def describe(model: "Model") -> dict[str, Any]:
-    """What must travel with every number read from a model."""
-    return {
+def describe(model: "Model", engine: str = "transformers_hooks", verdict: "Verdict | None" = None) -> dict[str, Any]:
+    """What must travel with every number read from a model by an engine; with a verdict, also what the doctor found.
+
+    Raises ConventionError for a verdict on other weights or another engine.
+    """
+    about = {
         "model": model.name, "checkpoint": model.checkpoint.name, "revision": model.revision, "base_sha": model.base_sha,
         "weights": model.weights,
         "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha, "dtype": str(model.network.dtype),
-        "evidence": model.entry.evidence, "engine": "transformers_hooks", "layer_convention": LAYER_CONVENTION,
+        "evidence": model.entry.evidence, "engine": engine, "layer_convention": LAYER_CONVENTION,
         "model_layers": model.entry.layers,
     }  # fmt: skip
+    return about if verdict is None else {**about, "doctor": verdict.summary_for(about)}
 
 
 def label(

@@ -149,6 +149,9 @@ def _about(about: Mapping[str, Any]) -> dict[str, str]:
         facts["pooled"] = (
             f"from token {shown(about['start_token'])} on; {shown(about['dropped_short'])} stories were shorter"
         )
+    if "doctor" in about:
+        why = f"; written all the same: {shown(about['despite_red'])}" if "despite_red" in about else ""
+        facts["doctor"] = shown(about["doctor"]) + why
     toy = f' · <span class="toy">{shown(TOY_NOTE)}</span>' if about["evidence"] == "toy" else ""
     return {**facts, "convention": shown(about["layer_convention"]), "evidence": _name(about["evidence"]) + toy}
 

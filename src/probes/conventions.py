@@ -12,6 +12,8 @@ ABOUT = (
     "model", "checkpoint", "base_sha", "weights", "tokenizer_sha", "evidence", "engine", "layer_convention", "model_layers",
 )  # fmt: skip
 """Attributes without which nothing can be said of a number that is read from activations."""
+RED = "red: "
+"""How the attribute `doctor` begins where the doctor found something wrong (probes.doctor)."""
 EMBEDDINGS = -1
 """The layer before the first block."""
 DIMS = ("sample", "layer", "feature")

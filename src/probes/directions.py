@@ -17,7 +17,7 @@ from scipy.linalg import eigh
 from scipy.stats import binomtest
 
 from probes import store
-from probes.conventions import check_about, check_activations, check_alike
+from probes.conventions import RED, check_about, check_activations, check_alike
 from probes.errors import ConventionError, DataError, FileFormatError, LayerError, NotFittedError, UnknownNameError
 from probes.moments import Moments
 from probes.readings import COLUMNS, check_readings
@@ -194,7 +194,9 @@ class EmotionProbes:
 
     def source(self) -> str:
         """Where the probes come from, for captions."""
-        return f"{self.about_['model']}/{self.about_['checkpoint']} ({self.recipe})"
+        engine = self.about_["engine"]
+        read_by = "" if engine == "transformers_hooks" else f", {engine}"
+        return f"{self.about_['model']}/{self.about_['checkpoint']} ({self.recipe}{read_by})"
 
     def is_transfer(self, about: dict[str, Any]) -> bool:
         """Whether activations with these attributes come from another checkpoint or base than the probes."""
@@ -250,8 +252,15 @@ class EmotionProbes:
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
-    def save(self, path: Path | str) -> Path:
-        """Write the probes and their card as one safetensors file."""
+    def save(self, path: Path | str, despite_red: str = "") -> Path:
+        """Write the probes and their card as one safetensors file.
+
+        Args:
+            despite_red: why probes are written although the doctor found red what read them; their card keeps it.
+
+        Raises ConventionError for such probes without a reason.
+        """
+        about = self._checked_about(despite_red)
         arrays = {
             "directions": self._fitted().values.astype(np.float32), "origin": self.origin_.values.astype(np.float32),
             "lengths": self.lengths_.values.astype(np.float32), "components": self.components_.values.astype(np.int32),
@@ -262,9 +271,21 @@ class EmotionProbes:
             "recipe": self.recipe,
             "emotions": self.emotions,
             "layers": self.layers,
-            "about": self.about_,
+            "about": about,
         }
         return store.write_arrays(path, arrays, card)
+
+    def _checked_about(self, despite_red: str) -> dict[str, Any]:
+        self._fitted()
+        found = str(self.about_.get("doctor", ""))
+        if not found.startswith(RED):
+            return self.about_
+        if not despite_red.strip():
+            raise ConventionError(
+                f"these probes were read by {self.about_['engine']}, where the doctor found {found}. Read them with another "
+                "engine, or give save(path, despite_red=…) the reason why they hold all the same: their card keeps it."
+            )
+        return {**self.about_, "despite_red": despite_red}
 
 
 def load_probes(path: Path | str) -> EmotionProbes:
@@ -347,7 +368,8 @@ def _neutral_means(about: dict[str, Any], means: xr.DataArray, neutral: xr.Datas
         raise DataError(
             f"this recipe needs activations of two or more neutral dialogues, got {found}; or take difference_of_means."
         )
-    alike = ("base_sha", "checkpoint", "weights", "tokenizer_sha", "engine", "layer_convention", "start_token", "dtype")
+    alike = ("base_sha", "checkpoint", "weights", "tokenizer_sha", "engine", "layer_convention", "start_token", "dtype",
+             "doctor")  # fmt: skip
     check_alike(about, neutral.attrs, alike, "stories and neutral dialogues")
     if neutral.sizes["feature"] != means.sizes["feature"]:
         widths = f"{means.sizes['feature']} and {neutral.sizes['feature']}"

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from probes.errors import ConventionError, DataError, LayerError
-from probes.lm.engines.transformers_hooks import TransformersHooks
+from probes.lm.engines import Engine, start
 from probes.lm.generate import batches
 from probes.lm.model import Model
 from probes.lm.reducers import MeanPool, Reducer, UnitMeanPool
@@ -50,20 +50,25 @@ def capture(
     batch_tokens: int = 16_384,
     padding_side: PaddingSide = "right",
     label: str = "capture",
+    engine: Engine | None = None,
 ) -> dict[str, np.ndarray]:
     """Run texts through the trunk and reduce each layer's output over each text's span.
+
+    Args:
+        label: what the progress bar says; no bar without.
+        engine: what runs the model (probes.lm.engines.start); the reference unless given.
 
     Returns the reducers' names → float32 (text, layer, feature), in the order of the texts and layers.
     In float32 nothing depends on the batch, neither padding side, nor order, nor budget, beyond rounding (1e-5 relative).
     In bfloat16 a mixture of experts may route a token differently in another batch: keep one budget in a comparison.
-    Raises LayerError; ConventionError for token ids of another vocabulary; DataError for an empty span, a text over the model's
-    limit, a value that is not finite, or a budget under 1.
+    Raises LayerError; ConventionError for token ids of another vocabulary, or an engine of another model;
+    DataError for an empty span, a text over the model's limit, a value that is not finite, or a budget under 1.
     """
     chosen = check_layers(layers, len(model.blocks))
     shape = (len(passages), len(chosen), model.entry.width)
     results = {reducer.name: np.empty(shape, np.float32) for reducer in reducers}
-    with tqdm(total=len(passages), desc=f"{label} ({model.address})", mininterval=1) as bar:
-        for rows, batch in capture_batches(model, passages, chosen, reducers, batch_tokens, padding_side):
+    with tqdm(total=len(passages), desc=f"{label} ({model.address})", mininterval=1, disable=not label) as bar:
+        for rows, batch in capture_batches(model, passages, chosen, reducers, batch_tokens, padding_side, engine):
             for name, values in batch.items():
                 results[name][rows] = values.cpu().numpy()
             bar.update(len(rows))
@@ -77,6 +82,7 @@ def capture_batches(
     reducers: Sequence[Reducer] = (MeanPool(), UnitMeanPool()),
     batch_tokens: int = 16_384,
     padding_side: PaddingSide = "right",
+    engine: Engine | None = None,
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """What capture collects, one batch at a time and still on the device: nothing of a batch is kept here.
 
@@ -85,7 +91,11 @@ def capture_batches(
     """
     chosen = check_layers(layers, len(model.blocks))
     _check_passages(passages, model)
-    engine = TransformersHooks(model)
+    engine = engine or start("transformers_hooks", model)
+    if engine.model is not model:
+        raise ConventionError(
+            f"the engine {engine.name} runs {engine.model.address}, not {model.address}: start its own."
+        )
     for rows in batches([len(passage.token_ids) for passage in passages], batch_tokens):
         batch = capture_batch(engine, [passages[i] for i in rows], chosen, reducers, padding_side)
         _check_finite(batch, [passages[i].name or f"#{i}" for i in rows], chosen)
@@ -93,16 +103,24 @@ def capture_batches(
 
 
 def capture_batch(
-    engine: TransformersHooks,
+    engine: Engine,
     passages: Sequence[Passage],
     layers: Sequence[int],
     reducers: Sequence[Reducer],
     side: PaddingSide,
 ) -> dict[str, Tensor]:
-    """One padded batch → the reducers' names → (text, layer, feature), still on the device."""
-    device, pad = engine.model.network.device, engine.model.tokenizer.pad_token_id
+    """One batch, padded on a side → the reducers' names → (text, layer, feature), still on the device."""
+    pad = engine.model.tokenizer.pad_token_id
     assert isinstance(pad, int)
-    ids, attention, span = (t.to(device) for t in pad_batch(passages, pad, side))
+    return reduce_batch(engine, pad_batch(passages, pad, side), layers, reducers)
+
+
+def reduce_batch(
+    engine: Engine, padded: tuple[Tensor, Tensor, Tensor], layers: Sequence[int], reducers: Sequence[Reducer]
+) -> dict[str, Tensor]:
+    """What capture_batch gives, of ids, attention and span that pad_batch made."""
+    device = engine.model.network.device
+    ids, attention, span = (tensor.to(device) for tensor in padded)
     kept: dict[str, dict[int, Tensor]] = {reducer.name: {} for reducer in reducers}
 
     def visit(layer: int, hidden: Tensor) -> None:
@@ -141,7 +159,7 @@ def _check_passages(passages: Sequence[Passage], model: Model) -> None:
         raise DataError(
             f"{_named(passages, long)} are longer than the {model.max_tokens} tokens of {model.name}; none is cut silently."
         )
-    vocabulary = model.network.config.vocab_size
+    vocabulary = model.network.config.get_text_config().vocab_size
     foreign = [i for i, p in enumerate(passages) if not all(0 <= token < vocabulary for token in p.token_ids)]
     if foreign:
         raise ConventionError(

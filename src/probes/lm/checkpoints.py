@@ -85,6 +85,7 @@ def model_entry(name: str) -> ModelEntry:
     if (folder / "config.json").is_file():
         config = store.read_json(folder / "config.json")
         known = config if isinstance(config, dict) else {}
+        known = known.get("text_config", known)  # a checkpoint that ships as vision-language
         layers, width = known.get("num_hidden_layers"), known.get("hidden_size")
         if not (type(layers) is int and type(width) is int and layers > 0 and width > 0):
             raise FileFormatError(
@@ -92,7 +93,7 @@ def model_entry(name: str) -> ModelEntry:
                 "from 1 on. Put the model's own config.json there."
             )
         name, shown = folder.resolve().name, report_layers(layers)
-        return ModelEntry(name, str(folder), layers, width, shown, 0.0, _evidence_of(config), kind="")
+        return ModelEntry(name, str(folder), layers, width, shown, 0.0, _evidence_of(known), kind="")
     raise UnknownNameError("model", name, MODELS)
 
 

@@ -18,7 +18,15 @@ from transformers import (
 from probes import store
 from probes.errors import DataError, UnknownNameError
 from probes.lm.checkpoints import Checkpoint, ModelEntry, find_checkpoint, model_entry
-from probes.lm.weights import check_adapter, load_architecture, load_base, merge_adapter, weights_sha
+from probes.lm.weights import (
+    attention,
+    check_adapter,
+    load_architecture,
+    load_base,
+    merge_adapter,
+    text_model,
+    weights_sha,
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,8 @@ class Model:
 
     @property
     def trunk(self) -> nn.Module:
-        """The transformer without its LM head."""
-        return self.network.base_model
+        """The transformer of text without its LM head. Raises ConventionError for an architecture that is not known."""
+        return text_model(self.network)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -61,7 +69,7 @@ class Model:
     @property
     def max_tokens(self) -> int:
         """Longest text the model takes."""
-        return self.network.config.max_position_embeddings
+        return self.network.config.get_text_config().max_position_embeddings
 
     @property
     def weights(self) -> str:
@@ -99,7 +107,7 @@ def load(
         dtype: default float32 on a CPU and bfloat16 on a GPU.
 
     Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged
-    files), ConventionError (adapter of another base, or not the one of its manifest).
+    files), ConventionError (an architecture that is not known; adapter of another base, or not the one of its manifest).
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)
@@ -155,6 +163,6 @@ def _random(
 ) -> Model:
     torch.manual_seed(seed)
     with torch.device(device):
-        network = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        network = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention(config))
     entry = replace(entry, name=f"{entry.name}-random")
     return Model(entry, Checkpoint(entry.name, "original"), network.eval(), tokenizer, f"random weights, seed {seed}")

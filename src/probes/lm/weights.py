@@ -37,14 +37,15 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, Safet
 def load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Network and tokenizer of a model, from this machine only: 61 GB are not downloaded unasked.
 
-    Raises MissingInputError when the weights are not here, FileFormatError when they are but cannot be read.
+    Raises MissingInputError when the weights are not here, FileFormatError when they are but cannot be read, ConventionError for
+    an architecture that capture does not know.
     """
     weight_files(entry)
-    _, tokenizer = load_architecture(entry)
+    config, tokenizer = load_architecture(entry)
     try:
         network, found = AutoModelForCausalLM.from_pretrained(
             entry.source, dtype=dtype, device_map=device, use_safetensors=True, ignore_mismatched_sizes=True,
-            output_loading_info=True, **_here(entry),  # pyright: ignore[reportGeneralTypeIssues]
+            output_loading_info=True, attn_implementation=attention(config), **_here(entry),  # pyright: ignore[reportGeneralTypeIssues]
         )  # fmt: skip
     except UNREADABLE as error:
         raise _unreadable(entry, error) from error
@@ -53,9 +54,28 @@ def load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTr
     if lacking or tokenizer.pad_token_id is None:
         what = f"weights for {len(lacking)} tensors of its config (first: {lacking[0]})" if lacking else "pad token"
         raise FileFormatError(f"{entry.name} in {entry.source} has no {what}. Put the model's own files there.")
-    network.config.output_router_logits = False  # a checkpoint saved with True breaks in generate
+    text_model(network)
+    network.config.get_text_config().output_router_logits = False  # a checkpoint saved with True breaks in generate
     network.generation_config = GenerationConfig()  # what ours leaves open would be filled from the model's own
     return network.eval(), tokenizer
+
+
+def text_model(network: PreTrainedModel) -> nn.Module:
+    """The decoder of a network, without its LM head: `model`, or `model.language_model` where it ships as vision-language.
+
+    Both hold `embed_tokens`, `layers` and the final `norm`, as Llama, Gemma and Qwen do. Raises ConventionError for others.
+    """
+    whole = network.base_model
+    decoder = getattr(whole, "language_model", whole)
+    parts = {"embed_tokens": nn.Module, "layers": nn.ModuleList, "norm": nn.Module}
+    lacking = [name for name, kind in parts.items() if not isinstance(getattr(decoder, name, None), kind)]
+    if lacking:
+        raise ConventionError(
+            f"{type(network).__name__} has no {', '.join(lacking)} in its {type(decoder).__name__}: capture knows decoders that "
+            "keep embed_tokens, layers and norm in `model` (Llama, Gemma, Qwen) or in `model.language_model` (vision-language "
+            "checkpoints). Take a model of such an architecture."
+        )
+    return decoder
 
 
 def load_architecture(entry: ModelEntry) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
@@ -65,8 +85,16 @@ def load_architecture(entry: ModelEntry) -> tuple[PretrainedConfig, PreTrainedTo
         tokenizer = AutoTokenizer.from_pretrained(entry.source, **_here(entry))
     except UNREADABLE as error:
         raise _unreadable(entry, error) from error
-    config.output_router_logits = False  # a checkpoint saved with True breaks in generate
+    config.get_text_config().output_router_logits = False  # a checkpoint saved with True breaks in generate
     return config, tokenizer
+
+
+def attention(config: PretrainedConfig) -> str | None:
+    """The attention that computes what the config says; None leaves it to transformers, whose own choice is fastest.
+
+    Its default leaves out the soft cap on attention logits that Gemma 2 was trained with.
+    """
+    return "eager" if getattr(config.get_text_config(), "attn_logit_softcapping", None) else None
 
 
 def _here(entry: ModelEntry) -> dict[str, Any]:

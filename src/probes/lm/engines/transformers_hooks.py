@@ -1,14 +1,12 @@
 """The reference engine: forward hooks on the decoder layers of a transformers model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from probes.lm.engines import Visit
 from probes.lm.model import Model
-
-Visit = Callable[[int, Tensor], None]
-"""Called with a layer and its output (text, position, feature) for every layer asked for, in order."""
 
 
 class _LastLayerReachedError(Exception):
@@ -23,6 +21,9 @@ class TransformersHooks:
     """
 
     name = "transformers_hooks"
+    reads_blocks = True
+    chunk_tokens = None
+    keeps_prefixes = False
 
     def __init__(self, model: Model):
         self.model = model

@@ -1,0 +1,99 @@
+"""How far a model moves with its precision, and how many tokens a mixture of experts then sends elsewhere."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from probes.lm.capture import Passage, pad_batch
+from probes.lm.model import Model
+from probes.lm.parity import Case, DoesNotApplyError, Finding, apart, in_words, pad_token, truth_of
+
+NEAR_TIES = 1e-3
+"""Share of tokens and layers where rounding in float32 may turn a tie between experts."""
+
+
+def _other(dtype: torch.dtype) -> torch.dtype:
+    return torch.bfloat16 if dtype == torch.float32 else torch.float32
+
+
+def dtypes(case: Case) -> Finding:
+    """The model's precision against the other of float32 and bfloat16."""
+    mine = case.model.network.dtype
+    with in_dtype(case.model, _other(mine)):
+        theirs = truth_of(case.model, case.passages)
+    what = f"{str(mine).removeprefix('torch.')} against {str(_other(mine)).removeprefix('torch.')}"
+    return Finding(apart(case.truth, theirs), f"{what}: {in_words(case.truth, theirs)}")
+
+
+@contextmanager
+def in_dtype(model: Model, dtype: torch.dtype) -> Iterator[None]:
+    """The trunk computes in this dtype; one block at a time is cast and put back bit by bit, so that no copy is needed."""
+    stashed: list[tuple[nn.Parameter, Tensor]] = []
+
+    def cast(module: nn.Module, _args: tuple) -> None:
+        for weight in (weight for weight in module.parameters() if weight.is_floating_point()):
+            stashed.append((weight, weight.data))
+            weight.data = weight.data.to(dtype)
+
+    def put_back(*_hook: object) -> None:
+        while stashed:
+            weight, data = stashed.pop()
+            weight.data = data
+
+    modules = (*model.blocks, model.trunk.get_submodule("norm"))
+    handles = [
+        model.trunk.get_submodule("embed_tokens").register_forward_hook(lambda _module, _args, out: out.to(dtype))
+    ]
+    handles += [module.register_forward_pre_hook(cast) for module in modules]
+    handles += [module.register_forward_hook(put_back) for module in modules]
+    try:
+        yield
+    finally:
+        put_back()
+        for handle in handles:
+            handle.remove()
+
+
+def flips_in_batches(case: Case) -> Finding:
+    """Tokens that go to other experts in a batch than alone."""
+    figure = _flips(_routes(case.model, case.passages, together=True), _routes(case.model, case.passages))
+    what = "share of tokens and layers whose experts differ between a batch and a text alone"
+    if case.model.network.dtype != torch.float32:
+        return Finding(figure, what)
+    return Finding(figure, f"{what}; bound: ties that float32 rounding may turn", NEAR_TIES)
+
+
+def flips_in_dtypes(case: Case) -> Finding:
+    """Tokens that go to other experts in float32 than in bfloat16."""
+    mine, theirs = case.model.network.dtype, _other(case.model.network.dtype)
+    ours = _routes(case.model, case.passages)
+    with in_dtype(case.model, theirs):
+        figure = _flips(ours, _routes(case.model, case.passages))
+    names = " and ".join(str(dtype).removeprefix("torch.") for dtype in (mine, theirs))
+    return Finding(figure, f"share of tokens and layers whose experts differ between {names}")
+
+
+@torch.inference_mode()
+def _routes(model: Model, passages: Sequence[Passage], together: bool = False) -> list[Tensor]:
+    """Of each text the experts (layer, position, expert) that its tokens go to, in ascending order."""
+    count = getattr(model.network.config.get_text_config(), "num_experts_per_tok", None)
+    if not count:
+        raise DoesNotApplyError(f"{type(model.network).__name__} is no mixture of experts")
+    groups = [list(passages)] if together else [[passage] for passage in passages]
+    return [routes for group in groups for routes in _routes_of(model, group, count)]
+
+
+def _routes_of(model: Model, passages: Sequence[Passage], count: int) -> list[Tensor]:
+    device = model.network.device
+    ids, attention, _ = (tensor.to(device) for tensor in pad_batch(passages, pad_token(model), "right"))
+    out = model.trunk(input_ids=ids, attention_mask=attention, output_router_logits=True, use_cache=False)
+    chosen = torch.stack([logits.topk(count, dim=-1).indices.cpu() for logits in out.router_logits])
+    by_text = chosen.sort(dim=-1).values.unflatten(1, ids.shape).unbind(dim=1)
+    return [routes[:, : len(passage.token_ids)] for routes, passage in zip(by_text, passages, strict=True)]
+
+
+def _flips(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+    differ = [(a != b).any(dim=-1).flatten() for a, b in zip(ours, theirs, strict=True)]
+    return float(torch.cat(differ).float().mean())
