@@ -7,14 +7,23 @@ from pathlib import Path
 import pytest
 import tyro
 
-import over_training
-import train_checkpoint
+from export_checkpoint import ExportSettings
+from fetch_rows import FetchSettings
+from over_training import OverTrainingSettings
 from reproduce import STEPS
 from settings import Settings
+from train_settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"(?:`|^)(python experiments/\S+\.py[^`|\n]*|make \w+[^`#\n]*)", README, flags=re.MULTILINE)
+
+BESIDE = {"over_training": "test_training_curves", "export_checkpoint": "test_export", "fetch_rows": "test_sources"}
+"""Scripts that are no step of the job, and the tests that run them."""
+KINDS = {
+    "train_checkpoint": TrainSettings, "over_training": OverTrainingSettings, "export_checkpoint": ExportSettings,
+    "fetch_rows": FetchSettings,
+}  # fmt: skip
 
 
 def test_the_snippet_runs(capsys):
@@ -38,9 +47,8 @@ def test_make_targets_exist_and_run_the_scripts_that_tests_run(command):
 def test_every_script_named_is_run_by_tests_and_takes_these_flags(command):
     script, *flags = command.removeprefix("python experiments/").split()
     name = script.removesuffix(".py")
-    assert name in (*STEPS, "over_training")  # the job of test_experiments, and test_training_curves
-    kinds = {"train_checkpoint": train_checkpoint.TrainSettings, "over_training": over_training.OverTrainingSettings}
-    tyro.cli(kinds.get(name, Settings), args=flags)
+    assert name in (*STEPS, *BESIDE)
+    tyro.cli(KINDS.get(name, Settings), args=flags)
 
 
 def test_every_step_is_in_the_readme():
