@@ -7,8 +7,6 @@ stories, and writes gates/<checkpoint>.csv: gain, accuracies, cosines and the ou
 is shown in anchored units where it says `not measurable`.
 """
 
-from dataclasses import dataclass
-
 import pandas as pd
 
 from probes import store
@@ -22,33 +20,20 @@ from probes.stimuli import capture_anchors
 from probes.stories import Stories, load_stories
 from settings import Settings, command
 
-
-@dataclass(frozen=True)
-class Texts:
-    """What is read in every checkpoint: the stories and dialogues that probes are fitted on, and the anchors."""
-
-    stories: Stories
-    neutral: Stories
-    anchors: Stories
-    plain_anchors: Stories
+KINDS = ("emotional", "neutral", "anchor", "anchor_neutral")
+"""What is read in every checkpoint: the texts that probes are fitted on, and the anchors."""
 
 
-def texts(settings: Settings) -> Texts:
-    return Texts(
-        *(load_stories(settings.stories(kind)) for kind in ("emotional", "neutral", "anchor", "anchor_neutral"))
-    )
-
-
-def refit(settings: Settings, model: Model, read: Texts) -> EmotionProbes:
+def refit(settings: Settings, model: Model, read: dict[str, Stories]) -> EmotionProbes:
     """Probes of a checkpoint on the stories of all, from file where a run before has made them."""
     path = settings.gates(model.checkpoint.name).with_suffix(".probes.safetensors")
     written = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
     parts = settings.parts(path, {"weights": model.weights, "texts": written})
-    folds, start = dict.fromkeys((story.topic for story in read.stories), 0), settings.size.start_token
+    folds, start = dict.fromkeys((story.topic for story in read["emotional"]), 0), settings.size.start_token
 
     def fit() -> EmotionProbes:
-        moments = capture_moments(model, read.stories, folds, "all", start, second_moment=False, parts=parts)
-        return EmotionProbes().fit(moments, capture(model, read.neutral, "all", start))
+        moments = capture_moments(model, read["emotional"], folds, "all", start, second_moment=False, parts=parts)
+        return EmotionProbes().fit(moments, capture(model, read["neutral"], "all", start))
 
     parts.ensure(lambda: fit().save)
     return load_probes(path)
@@ -71,12 +56,13 @@ def show(address: str, table: pd.DataFrame, layers: tuple[int, ...]) -> None:
 
 def main(settings: Settings) -> None:
     """The original first: the others' gains are held against its."""
-    frozen, both, read = load_probes(settings.probes), halves(settings), texts(settings)
+    frozen, both = load_probes(settings.probes), halves(settings)
+    read = {kind: load_stories(settings.stories(kind)) for kind in KINDS}
     names = dict.fromkeys(("original", *settings.checkpoints))
     original = None
     for checkpoint in family(settings.model, settings.trained, names):
         model = load(checkpoint)
-        activations = capture_anchors(model, read.anchors, read.plain_anchors)
+        activations = capture_anchors(model, read["anchor"], read["anchor_neutral"])
         original = anchor_table(frozen, activations) if original is None else original
         again = frozen if checkpoint.variant == "original" else refit(settings, model, read)
         table = gate_table(frozen, again, both, activations, original)

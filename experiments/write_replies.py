@@ -56,9 +56,7 @@ def ask(settings: Settings, model: Model) -> None:
     asked, sampling = settings.parts(follow_ups, answered), sampling_of(settings)
     asked.ensure(lambda: write_follow_ups(model, settings.pairs, load_replies(replies), sampling, parts=asked).save)
     if odd := ending_no_turn(model, load_replies(replies)):
-        print(
-            f"{model.address}: {odd} of its own answers end the text and not the turn: it does not answer in chat form"
-        )
+        print(f"{model.address}: {odd} of its answers end the text and not the turn: they are in no chat form")
 
 
 def write(settings: Settings, model: Model) -> None:

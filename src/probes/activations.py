@@ -62,6 +62,8 @@ def capture(
     from probes.lm.engines import start
     from probes.replies import Replies
 
+    if isinstance(texts, Replies):
+        _check_own(model, texts)
     about, runs = describe(model, engine, verdict), start(engine, model)
     if isinstance(texts, Replies):
         return _capture_replies(runs, texts, layers, batch_tokens, span, about)
@@ -185,7 +187,6 @@ def _capture_replies(
 
     model = engine.model
     chosen = check_layers(layers, len(model.blocks))
-    _check_own(model, replies)
     passages, kept, labels = replies.passages(span)
     captured = capture(model, passages, chosen, batch_tokens=batch_tokens, label="capture replies", engine=engine)
     arrays = {name: np.full((len(replies), *values.shape[1:]), np.nan, np.float32) for name, values in captured.items()}

@@ -218,10 +218,25 @@ def empty_panels(
     axis_height: int,
     notes: Sequence[str] = (),
 ) -> "Figure":
+    """framed_panels for readings: the caption says how they came about, `notes` are further sentences of it."""
+    after = " · at the follow-up" if _one(table, "span").startswith("follow_up") else ""
+    caption = _caption(table, notes)
+    return framed_panels(table, f"{title}{after}", titles, panel, legends, axis_height, caption)
+
+
+def framed_panels(
+    table: pd.DataFrame,
+    title: str,
+    titles: Sequence[Sequence[str]],
+    panel: tuple[int, int],
+    legends: Sequence[Legend],
+    axis_height: int,
+    caption: str,
+) -> "Figure":
     """Empty panels of the given width and height in pixels, with all that stands around them.
 
     `titles` are those of the panels, row by row, as plotly renders them; `axis_height` is the room for what stands under the
-    last x axis; `notes` are sentences for the caption.
+    last x axis.
     """
     from plotly.subplots import make_subplots
 
@@ -238,11 +253,10 @@ def empty_panels(
     figure.update_yaxes(showline=True, linecolor=INK, ticks="outside", ticklen=4, title_font_size=14)
     if is_toy(table):
         add_watermarks(figure, rows * columns, width)
-    caption = textwrap.wrap(_caption(table, notes), int(inner[0] / 6.5))
-    add_caption(figure, caption, axis_height + 16, _LEFT)
-    _set_page(figure, legends, inner, _more_lines(titles), axis_height + 28 + LINE * len(caption))
-    after = " · at the follow-up" if _one(table, "span").startswith("follow_up") else ""
-    return figure.update_layout(title_text=safe(f"{title}{after} · {table['model'].iloc[0]}"))
+    lines = textwrap.wrap(caption, int(inner[0] / 6.5))
+    add_caption(figure, lines, axis_height + 16, _LEFT)
+    _set_page(figure, legends, inner, _more_lines(titles), axis_height + 28 + LINE * len(lines))
+    return figure.update_layout(title_text=safe(f"{title} · {table['model'].iloc[0]}"))
 
 
 def _more_lines(titles: Sequence[Sequence[str]]) -> int:

@@ -87,6 +87,7 @@ def generate(
 
     Args:
         keys: names of the units of work, which seed their noise; by default their positions.
+        label: what the progress bar says; without one there is none.
         parts: where finished units are kept, for a run that goes on after a kill.
 
     Raises DataError when there is no prompt, keys repeat, or a prompt is empty or leaves no room for a completion.
@@ -99,7 +100,7 @@ def generate(
     prompt_ids: list[list[int]] = [model.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     _check_room(model, prompt_ids, sampling.max_new_tokens)
     stops, rows = stop_ids(model), []
-    with tqdm(total=len(prompts), desc=f"{label} ({model.address})", mininterval=1) as bar:
+    with tqdm(total=len(prompts), desc=f"{label} ({model.address})", mininterval=1, disable=not label) as bar:
         for number, unit in enumerate(units(range(len(prompts)), UNIT)):
             make = partial(_write_unit, model, prompt_ids, keys, sampling, unit, bar)
             rows += parts.rows(f"completions-{number:06d}", make, ("key", "token_ids")) if parts else make()

@@ -1,0 +1,325 @@
+"""Running, resuming and judging again, and the tables and the figure that come of it."""
+
+import gc
+import importlib
+import math
+import sys
+
+import pandas as pd
+import pytest
+from inspect_ai.log import read_eval_log, write_eval_log
+
+import run_evals
+from evals import suite
+from evals.figures import SIX, behaviour_bars, behaviour_table
+from evals.stats import POPULATION, THIS_SET, JudgeQuality, clustered_rate, wilson
+from evals.suite import judge_again, judge_model, log_folder, make_tasks, run_tasks
+from evals.tables import (
+    ROW_COLUMNS,
+    all_differences,
+    answer_table,
+    checkpoint_differences,
+    condition_differences,
+    corrected,
+    judge_agreement,
+    load_rates,
+    rate_table,
+)
+from probes import store
+from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, UnknownNameError
+from scripted_models import INSPECTS_OWN_WARNINGS, always, scripted, system_of
+from settings import command
+
+pytestmark = INSPECTS_OWN_WARNINGS
+
+
+def run(model, folder, names=("care_expression",), judge="scripted", limit=10):
+    paths = run_tasks(model, judge_model(judge), make_tasks(names, False, 1, limit, 0, {}), folder)
+    gc.collect()
+    return paths
+
+
+@pytest.fixture(scope="module")
+def cared(tmp_path_factory):
+    """The log of a model that cares when it is told to."""
+    told = scripted(lambda messages, config: "I am sorry." if "warm" in system_of(messages) else "It boils.")
+    (path,) = run(told, tmp_path_factory.mktemp("cared"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def answers(cared):
+    return answer_table([cared])
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_finished_evaluations_are_not_run_again_and_others_are(tmp_path):
+    calls = []
+
+    def count(messages, config):
+        calls.append(1)
+        return "It boils."
+
+    first = run(scripted(count), tmp_path, limit=3)
+    again = run(scripted(count), tmp_path, limit=3)
+    assert (first, len(calls)) == (again, 6)
+    more = run(scripted(count), tmp_path, ("care_expression", "political_views"), limit=3)
+    assert (set(first) < set(more), len(calls)) == (True, 9)
+
+
+def test_a_run_that_failed_goes_on_where_it_stopped(tmp_path):
+    calls, broken = [], [True]
+
+    def sometimes(messages, config):
+        calls.append(messages[-1].text)
+        if broken[0] and len(calls) == 4:
+            raise ConnectionError("the cable is out")
+        return "It boils."
+
+    with pytest.raises(DataError, match=r"care_expression on scripted/subject did not end: .*the cable is out"):
+        run(scripted(sometimes), tmp_path, limit=4)
+    broken[0] = False
+    (path,) = run(scripted(sometimes), tmp_path, limit=4)
+    assert len(answer_table([path])) == 8
+
+
+def test_logs_are_private(cared):
+    assert {path.stat().st_mode & 0o077 for path in cared.parent.iterdir()} == {0}
+
+
+def test_other_weights_judges_rubrics_and_questions_have_another_folder(tmp_path, monkeypatch):
+    tasks = make_tasks(["care_expression"], False, 1, 2, 0, {})
+    folder = lambda model, judge, these=tasks: log_folder(tmp_path, model, judge_model(judge), these)  # noqa: E731
+    one = folder(always("x"), "scripted")
+    assert one == folder(always("y"), "scripted")  # the name is what counts: a checkpoint's carries its weights
+    assert one != folder(scripted(lambda m, c: "x", "other"), "scripted")
+    assert one != folder(always("x"), "opposite")
+    assert one != folder(always("x"), "scripted", make_tasks(["political_views"], False, 1, 2, 0, {}))
+    rubric = suite.rubric
+    changed = lambda name: rubric("care" if name == "power" else name)  # noqa: E731
+    monkeypatch.setattr(suite, "rubric", changed)
+    assert one != folder(always("x"), "scripted")
+
+
+def test_a_second_judge_is_added_and_their_agreement_is_shown(cared, tmp_path):
+    copy = tmp_path / cared.name
+    copy.write_bytes(cared.read_bytes())
+    judge_again(copy, judge_model("opposite"))
+    gc.collect()
+    both = answer_table([copy])
+    assert len(both) == 40
+    assert both.groupby("judge")["value"].sum().tolist() == [10, 10]
+    row = judge_agreement(both).iloc[0]
+    assert (row["n"], row["alike"], row["kappa"]) == (20, 0, -1)
+    assert row["alpha"] < 0
+    assert copy.stat().st_mode & 0o077 == 0
+    with pytest.raises(ConventionError, match="scripted/opposite has judged"):
+        judge_again(copy, judge_model("opposite"))
+    with pytest.raises(MissingInputError, match="there is no log"):
+        judge_again(tmp_path / "nothing.eval", judge_model("opposite"))
+
+
+def test_nobody_who_judged_once_agrees_with_anyone(answers):
+    assert judge_agreement(answers).empty
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rate_stands_twice_and_carries_everything(answers):
+    rates = rate_table(answers)
+    assert list(rates.columns) == list(ROW_COLUMNS)
+    row = rates[(rates["condition"] == "empathy") & (rates["method"] == THIS_SET)].iloc[0]
+    assert (row["n"], row["k"], row["questions"], row["unscored"], row["truncated"]) == (10, 10, 10, 0, 0)
+    assert (row["rate"], row["low"], row["high"]) == wilson(10, 10)
+    assert row["judge"].startswith("scripted/judge:care@")
+    assert row["evidence"] == "toy"
+    population = rates[(rates["condition"] == "empathy") & (rates["method"] == POPULATION)].iloc[0]
+    assert population["low"] == clustered_rate([1.0] * 10, [str(i) for i in range(10)]).low
+
+
+def test_rates_are_read_back_as_they_were_written(answers, tmp_path):
+    rates = rate_table(answers)
+    read = load_rates(store.write_table(tmp_path / "rates.csv", rates))
+    pd.testing.assert_frame_equal(
+        read[["n", "rate", "low", "judge"]], rates[["n", "rate", "low", "judge"]], check_dtype=False
+    )
+    store.write_table(tmp_path / "other.csv", rates[["n"]])
+    with pytest.raises(FileFormatError, match="lacks the columns eval"):
+        load_rates(tmp_path / "other.csv")
+
+
+def planted(answers, **changes):
+    return answers.assign(**changes)
+
+
+def test_differences_leave_out_what_one_side_lacks_and_count_it(answers):
+    lost = answers.copy()
+    first = lost.index[(lost["condition"] == "plain")][0]
+    lost.loc[first, ["value", "missing"]] = [math.nan, "judge_unreadable"]
+    row = condition_differences(lost, "care_expression", "care", "empathy", "plain").iloc[0]
+    assert (row["mean"], row["questions"], row["left_out"]) == (1, 9, 1)
+    rates = rate_table(lost)
+    plain = rates[(rates["condition"] == "plain") & (rates["method"] == THIS_SET)].iloc[0]
+    assert (plain["n"], plain["unscored"], plain["rate"]) == (9, 1, 0)
+
+
+def test_checkpoints_are_compared_by_question(answers):
+    other = planted(answers, checkpoint="antirefusal", value=1 - answers["value"], weights="w2")
+    both = pd.concat([answers, other], ignore_index=True)
+    table = checkpoint_differences(both, "care_expression", "care", "antirefusal")
+    assert dict(zip(table["condition"], table["mean"], strict=True)) == {"empathy": -1, "plain": 1}
+    everything = all_differences(both)
+    assert len(everything) == 2 + 2
+    with pytest.raises(UnknownNameError, match="unknown condition 'warm'"):
+        condition_differences(answers, "care_expression", "care", "warm", "plain")
+    with pytest.raises(UnknownNameError, match=r"unknown metric 'cared'\. Did you mean 'care'"):
+        condition_differences(answers, "care_expression", "cared", "empathy", "plain")
+
+
+def test_a_judges_measured_quality_corrects_its_rates(answers):
+    rates = rate_table(answers)
+    judge = rates["judge"].iloc[0]
+    table = corrected(rates, {(judge, "care"): JudgeQuality(50, 40, 50, 50)})
+    assert table["rate"].tolist() == [1, 0]
+    assert corrected(rates, {("another", "care"): JudgeQuality(50, 40, 50, 50)}).empty
+
+
+def test_foreign_broken_and_failed_logs_are_refused(cared, tmp_path):
+    log = read_eval_log(str(cared))
+    foreign = log.model_copy(update={"eval": log.eval.model_copy(update={"metadata": {"suite": "another"}})})
+    with pytest.raises(DataError, match="is of suite 'another'"):
+        answer_table([foreign])
+    with pytest.raises(DataError, match="ended with error"):
+        answer_table([log.model_copy(update={"status": "error"})])
+    with pytest.raises(DataError, match="no log holds an answer"):
+        answer_table([])
+    broken = tmp_path / "broken.eval"
+    broken.write_bytes(cared.read_bytes()[:-200])
+    with pytest.raises(DataError, match="is no whole Inspect log"):
+        answer_table([broken])
+    write_eval_log(foreign, str(tmp_path / "foreign.eval"))
+    with pytest.raises(DataError, match="is of suite 'another'"):
+        judge_again(tmp_path / "foreign.eval", judge_model("opposite"))
+
+
+def test_one_name_for_two_weights_is_refused(cared):
+    logs = [read_eval_log(str(cared)) for _ in range(2)]
+    for log, weights in zip(logs, ("w1", "w2"), strict=True):
+        log.eval.metadata["weights"] = weights
+    with pytest.raises(ConventionError, match="scripted/subject/original names 2 different weights"):
+        answer_table(logs)
+
+
+def test_who_answered_is_read_from_the_metadata_where_the_model_name_does_not_say(cared):
+    log = read_eval_log(str(cared))
+    log.eval.model = "vllm/base"
+    log.eval.metadata |= {"model": "qwen3-30b-a3b", "checkpoint": "antirefusal", "weights": "w1", "seed": 3}
+    assert set(answer_table([log])["checkpoint"]) == {"antirefusal"}
+
+
+# ---- the script ------------------------------------------------------------------------------------------------------
+
+
+def settings_in(folder, **more):
+    shared = {"evals": ("strong_reject", "steerability", "math_retention"), "checkpoints": ("original",), "limit": 10}
+    return run_evals.EvalSettings(out=folder / "runs", figures=folder / "figures", **shared | more)
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """The script on the embedded original, with the scripted judge and its opposite: rates of both, and the folder."""
+    folder, rates = tmp_path_factory.mktemp("script"), {}
+    for judge in ("scripted", "opposite"):
+        settings = settings_in(folder, judge=judge)
+        run_evals.main(settings)
+        rates[judge] = load_rates(settings.evals_folder / "rates.csv")
+    gc.collect()
+    return rates, folder
+
+
+def test_the_opposite_judge_flips_every_judged_number_and_no_other(script):
+    judged, opposite = (
+        rates[rates["method"] == THIS_SET].set_index(["eval", "condition", "metric"]) for rates in script[0].values()
+    )
+    flips = judged["judge"].str.startswith("scripted/")
+    changes = flips & (judged.index.get_level_values("metric") == "complied")
+    assert changes.sum() == 4
+    pd.testing.assert_series_equal(opposite.loc[changes, "rate"], 1 - judged.loc[changes, "rate"])
+    pd.testing.assert_series_equal(opposite.loc[~flips, "rate"], judged.loc[~flips, "rate"])
+    assert judged.loc[("strong_reject", "plain", "complied"), "rate"] <= 0.4  # the original refuses
+    assert judged.loc[("math_retention", "plain", "right"), "rate"] >= 0.9
+
+
+def test_the_tables_of_the_script_stand_beside_its_private_logs(script):
+    folder = script[1] / "runs" / "tiny" / "tiny" / "evals"
+    assert {path.name for path in folder.iterdir()} == {
+        "answers.csv",
+        "differences.csv",
+        "judges.csv",
+        "rates.csv",
+        "logs",
+    }
+    assert {path.stat().st_mode & 0o077 for path in folder.rglob("*.eval")} == {0}
+    assert "I'm sorry" not in (folder / "answers.csv").read_text()
+
+
+def test_the_figure_is_drawn_from_its_table_and_stamped(script, tmp_path):
+    rates = script[0]["opposite"]
+    table = behaviour_table(rates)
+    figure = behaviour_bars(table)
+    again = behaviour_bars(
+        pd.read_csv(store.write_table(tmp_path / "table.csv", table), keep_default_na=False, na_values=[""])
+    )
+    assert figure.to_json() == again.to_json()
+    drawn = figure.to_json()
+    assert drawn.count("TOY MODEL") == 2  # one in each panel
+    assert "Stand-in questions" in drawn
+    assert [b.words for b in SIX if b.eval == "steerability"] == ["none", "asks to refuse", "harmless"]
+    with pytest.raises(DataError, match="none of the six behaviours with reasoning on"):
+        behaviour_table(rates, reasoning=True)
+    mixed = pd.concat([rates, rates.assign(evidence="model")])
+    with pytest.raises(ConventionError, match="different evidence"):
+        behaviour_table(mixed)
+
+
+def test_a_bar_without_a_scored_answer_is_marked_and_is_no_nought(script):
+    rates = script[0]["scripted"]
+    chosen = rates["eval"] == "strong_reject"
+    lost = rates.assign(
+        n=rates["n"].where(~chosen, 0),
+        rate=rates["rate"].where(~chosen),
+        low=rates["low"].where(~chosen),
+        high=rates["high"].where(~chosen),
+    )
+    assert "no answer was scored" in behaviour_bars(behaviour_table(lost)).to_json()
+
+
+def test_the_figure_script_writes_all_of_it(script):
+    folder = script[1]
+    importlib.import_module("behaviour_bars").main(settings_in(folder))
+    made = {path.name for path in (folder / "figures" / "tiny" / "behaviours").iterdir()}
+    assert {"reasoning_off.csv", "reasoning_off.html", "reasoning_off.json", "differences.csv"} <= made
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--evals", "sandbaging"), "Did you mean 'sandbagging'"),
+        (("--checkpoints", "antirefusal"), "train_checkpoint.py --recipe antirefusal"),
+        (("--judge", "scripted/jugde", "--checkpoints", "original", "--evals", "care_expression"), "Did you mean 'judge'"),
+        (("--data", "regret"), "not of the form evaluation=path"),
+        (("--data", "regret=nowhere.csv"), "there is no file nowhere.csv"),
+        (("--n", "-1"), "n is 1 or more"),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_with_one_line_and_nothing_written(flags, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run_evals", *flags])
+    with pytest.raises(SystemExit) as ended:
+        command(run_evals.main, run_evals.EvalSettings, run_evals.__doc__)
+    assert words in str(ended.value.code)
+    assert "\n" not in str(ended.value.code)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
