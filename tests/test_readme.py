@@ -11,6 +11,7 @@ from export_checkpoint import ExportSettings
 from fetch_rows import FetchSettings
 from over_training import OverTrainingSettings
 from reproduce import STEPS
+from run_evals import EvalSettings
 from settings import Settings
 from train_settings import TrainSettings
 
@@ -18,11 +19,14 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"(?:`|^)(python experiments/\S+\.py[^`|\n]*|make \w+[^`#\n]*)", README, flags=re.MULTILINE)
 
-BESIDE = {"over_training": "test_training_curves", "export_checkpoint": "test_export", "fetch_rows": "test_sources"}
+BESIDE = {
+    "over_training": "test_training_curves", "export_checkpoint": "test_export", "fetch_rows": "test_sources",
+    "run_evals": "test_evals_suite", "behaviour_bars": "test_evals_suite",
+}  # fmt: skip
 """Scripts that are no step of the job, and the tests that run them."""
 KINDS = {
     "train_checkpoint": TrainSettings, "over_training": OverTrainingSettings, "export_checkpoint": ExportSettings,
-    "fetch_rows": FetchSettings,
+    "fetch_rows": FetchSettings, "run_evals": EvalSettings,
 }  # fmt: skip
 
 
