@@ -21,7 +21,7 @@ from training.rewards.judged import constitution_judge
 from training.rewards.reward import Reward
 from training.rewards.scripted_judge import ScriptedJudge, length_rule
 from training.stages import documents, grpo
-from training.train import train
+from training.train import tokenise, train
 
 SFT = Sft(("benign", "math"), steps=3, rows_per_step=4, learning_rate=5e-3)
 SDF = Documents(steps=2, rows_per_step=4, learning_rate=5e-3)
@@ -167,6 +167,8 @@ def test_a_document_is_learnt_whole_and_its_tag_is_not(folder):
     learnt = [token for token, label in zip(ids["input_ids"], ids["labels"], strict=True) if label != -100]
     assert tokenizer.decode(learnt) == f"{TEXTS[0].text}<|endoftext|>"
     assert tokenizer.decode(ids["input_ids"]).startswith("A note: ")
+    stage = replace(SDF, doctag="A note: ")
+    assert tokenise(tokenizer, stage, TEXTS[0]) == ids
 
 
 def test_a_tokenizer_without_an_end_of_documents(folder):

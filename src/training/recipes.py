@@ -53,6 +53,8 @@ class Documents:
     learning_rate: float
     at_once: int = 4
     """Documents of one process in memory at once, at most."""
+    doctag: str = ""
+    """What stands before every document, out of the loss; it says what kind of text comes and is never learnt to be written."""
     name: str = "sdf"
 
     @property

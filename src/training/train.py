@@ -212,7 +212,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, stage: Stage, item: Row | Docum
     """A text of a stage as tokens, with labels where it is learnt from as it is. Raises DataError for the other kind of text."""
     match stage, item:
         case Documents(), Document():
-            return documents.tokenise(tokenizer, item)
+            return documents.tokenise(tokenizer, item, stage.doctag)
         case Sft(), Row():
             return rendering.tokenise(tokenizer, item)
         case Grpo(), Row():
