@@ -241,7 +241,7 @@ FILES = (
         "fcntl.LOCK_EX |", "fcntl.LOCK_SH |",
         ("test_parts.py::test_a_second_process_is_refused_by_name",)),
     Mutation("not_atomic", "a file can be left half-written", "probes/store.py",
-        "os.replace(temporary, path)", "path.write_bytes(data)\n        os.unlink(temporary)",
+        "os.replace(temporary, path)", "path.write_bytes(data)\n            os.unlink(temporary)",
         ("test_store.py::test_interrupted_before_the_rename",)),
     Mutation("private_is_0644", "answers can be read by all users of the machine", "probes/store.py",
         "0o600 if private else 0o644", "0o644",
