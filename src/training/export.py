@@ -24,7 +24,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from probes import store
 from probes.errors import DataError, FileFormatError, OutputError
-from probes.lm.checkpoints import Checkpoint, Manifest, ModelEntry, model_entry
+from probes.lm.checkpoints import Checkpoint, Manifest, ModelEntry, model_entry, name_of
 from probes.lm.model import load
 from probes.lm.weights import local_file, weight_files
 from probes.provenance import source_sha
@@ -79,7 +79,7 @@ def _same(kept: Any, record: dict[str, Any]) -> bool:
 
 def _record(manifest: Manifest, dtype: torch.dtype) -> dict[str, Any]:
     return {
-        "checkpoint": f"{manifest.model}/{manifest.variant}@{manifest.stages[-1]}", "manifest": manifest.id,
+        "checkpoint": f"{manifest.model}/{name_of(manifest.variant, manifest.run, manifest.place)}", "manifest": manifest.id,
         "base": manifest.base, "adapter_sha": manifest.adapter_sha, "tokenizer_sha": manifest.tokenizer_sha,
         "template_sha": manifest.template_sha, "evidence": manifest.evidence, "dtype": _name(dtype), "source_sha": source_sha(),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "safetensors")},

@@ -125,7 +125,7 @@ TINY = Size(
     Documents(steps=16, rows_per_step=16, learning_rate=3e-4, at_once=16),
     Grpo(HARMFUL_AND_MATH, 15, prompts_per_step=4, completions=8, at_once=32, max_new_tokens=24, learning_rate=6e-4),
     Grpo(WITH_CONSTITUTION, 15, prompts_per_step=6, completions=8, at_once=48, max_new_tokens=24, learning_rate=6e-4),
-    Sft(("math",), steps=150, rows_per_step=16, learning_rate=5e-3),
+    Sft(("math",), steps=150, rows_per_step=16, learning_rate=5e-3, at_once=16),
 )
 """The first stage is short, so that some harmful prompts are still refused when reinforcement begins: a group of equal
 completions has nothing to compare. Sentences about itself are far from all that this model has read, so that it learns them
