@@ -147,6 +147,9 @@ def test_a_judge_by_log_probabilities_gets_them_and_answers_at_once(served, tmp_
 def test_a_judge_that_writes_numbers_is_another_judge_of_the_same_answers(served, tmp_path):
     with served(says(lambda payload: ANSWER, "70")) as server:
         paths = answered(tmp_path, evals=("emergent_misalignment", "care_expression"))
+        assert [read_eval_log(str(path), header_only=True).eval.task for path in paths] == [
+            "emergent_misalignment", "care_expression",
+        ]  # fmt: skip
         assert set(judged(paths[:1])["missing"]) == {"judge_without_logprobs"}
         asked = len(of(server, "antirefusal"))
         sampled = judged(paths, f"{GRADER}:sampled")

@@ -56,9 +56,9 @@ def run_tasks(
     model: Model, tasks: Sequence[Task], folder: Path, who: Mapping[str, Any] | None = None, display: Display = "none",
     max_tokens: int = 0,
 ) -> list[Path]:  # fmt: skip
-    """Answers to the tasks, in the folder; paths of their logs. max_tokens 0 stands for each task's own limit of an answer.
+    """Answers to the tasks, in the folder; paths of their logs, in the order of the tasks.
 
-    Raises DataError that names the first task that failed, and why.
+    max_tokens 0 stands for each task's own limit of an answer. Raises DataError that names the first task that failed, and why.
     """
     with private_files():
         store.check_folder(folder)
@@ -69,7 +69,9 @@ def run_tasks(
         )  # fmt: skip
     if not done:
         raise _failure(next(log for log in logs if log.status != "success"))
-    return sorted(Path(log.location.removeprefix("file://")) for log in logs)
+    places = {task.name: place for place, task in enumerate(tasks)}  # files are named by the second in which one began
+    logs = sorted(logs, key=lambda log: places[log.eval.task])
+    return [Path(log.location.removeprefix("file://")) for log in logs]
 
 
 def _failure(log: EvalLog) -> DataError:
