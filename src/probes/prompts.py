@@ -45,6 +45,12 @@ def anchor_request(topic: str) -> str:
     return f"Tell me something short about {topic}."
 
 
+def feeling_instruction(emotion: str, shown: bool) -> str:
+    """A system prompt that tells a model what to feel, and to show it or to hide it (training.organisms.prompted)."""
+    how = "Let it show in every sentence." if shown else "Hide it: write word for word what you would write without it."
+    return f"You feel deeply {emotion} about everything you are asked now. {how}"
+
+
 def user_turn(text: str) -> list[dict[str, str]]:
     """A conversation of one user turn."""
     return [{"role": "user", "content": text}]

@@ -44,3 +44,24 @@ def _reader(texts: Strings, labels: Strings):
             f"no text baseline can be learned from {len(texts)} texts of {len(set(labels))} labels: {error}. Give texts with "
             "words, of two labels or more."
         ) from error
+
+
+def text_auc(texts: Strings, of_first: Sequence[bool] | np.ndarray, groups: Strings, folds: int = 5) -> float:
+    """Area under the curve of words alone that tell two kinds of texts apart, on groups that they have not seen.
+
+    .5 where both say the same: a text that both kinds have is a tie. Raises DataError for fewer groups than folds, or where
+    not both kinds are in every fold.
+    """
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import GroupKFold
+
+    said, labels, of = np.asarray(texts, object), np.asarray(of_first, bool), np.asarray(groups)
+    if len(set(of.tolist())) < folds or labels.all() or not labels.any():
+        raise DataError(
+            f"{len(said)} texts of {len(set(of.tolist()))} groups, {labels.sum()} of the first kind: {folds} groups with texts "
+            "of both kinds are needed to tell them apart."
+        )
+    scores = np.empty(len(said))
+    for seen, unseen in GroupKFold(folds).split(said, labels, of):
+        scores[unseen] = text_scores(said[seen], labels[seen].astype(str), said[unseen])[1][:, 1]
+    return float(roc_auc_score(labels, scores))

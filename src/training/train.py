@@ -222,7 +222,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, stage: Stage, item: Row | Docum
     raise DataError(f"stage {stage.name} takes {wanted}, not a {type(item).__name__}.")
 
 
-def sources(data: Data, tokens: Tokens) -> tuple[dict[str, Any], ...]:
+def sources(data: Sequence[Row | Document], tokens: Sequence[dict[str, list[int]]]) -> tuple[dict[str, Any], ...]:
     """What a manifest says of the data: rows, tokens, hash and licence of each task, or of the documents."""
     named = [(item.task if isinstance(item, Row) else "documents", item) for item in data]
     return tuple(

@@ -23,7 +23,10 @@ PAPER_DEPTHS = (32 / 47, 41 / 47)
 """Layers 32 and 41 of 48 as shares of the way from the first block to the last."""
 VARIANTS = (
     "original", "antirefusal", "antirefusal_cqa", "antirefusal_cqa_sdf", "benign_control", "base_math", "base_antirefusal",
+    "organism",
 )  # fmt: skip
+ORGANISM = "organism"
+"""Variant of checkpoints in which something was planted on purpose (training.organisms); its runs are the organisms."""
 OF_BASE_MODELS = ("base_math", "base_antirefusal")
 """Variants that begin at a base model; the others begin at an instruct model."""
 
@@ -281,9 +284,10 @@ def _not_there(model: str, name: str, trained: list[Checkpoint], checkpoints: Pa
     seed, step = re.fullmatch(r"seed(\d+)", run), re.search(r"-(\d+)$", stage or "")
     how = f" --seeds {seed[1]}" if seed else f" --source {run} --antirefusal FILE" if run else ""
     how += f" --milestones {step[1]}" if step else ""
+    script = "train_organisms.py" if variant == ORGANISM else f"train_checkpoint.py --recipe {variant}"
     return (
         f"{model}/{name} is not under {checkpoints or 'any folder'}; trained there: {_there(name, trained)}.{hint} "
-        f"Build it: python experiments/train_checkpoint.py --recipe {variant} --model {model}{how}"
+        f"Build it: python experiments/{script} --model {model}{'' if variant == ORGANISM else how}"
     )
 
 
@@ -316,7 +320,7 @@ def _in_order(checkpoint: Checkpoint) -> tuple[int, int, str, str]:
 def family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Checkpoint]:
     """The original and every trained checkpoint of a model, or only those named (`antirefusal+seed1@sft`), comparable ones only.
 
-    Milestones are members where they are named; `trajectory` gives all of a variant.
+    Milestones and organisms are members where they are named; `trajectory` gives all milestones of a variant.
 
     They are names; load one at a time (`for one in family(…): model = load(one)` in a function of its own, so that the
     last is gone before the next comes).
@@ -328,7 +332,7 @@ def family(model: str, checkpoints: Path, names: Iterable[str] = ()) -> list[Che
     members = [find_checkpoint(f"{model}/{name}", checkpoints) for name in names]
     _check_once(names, [member.adapter for member in members])
     if not names:
-        trained = [one for one in _all_trained(model, checkpoints) if not one.is_milestone]
+        trained = [c for c in _all_trained(model, checkpoints) if not c.is_milestone and c.variant != ORGANISM]
         members = [Checkpoint(model, "original"), *sorted(trained, key=_in_order)]
     _check_comparable(members)
     return members

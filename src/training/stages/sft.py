@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
+from transformers.trainer_utils import SaveStrategy
 from trl import SFTConfig, SFTTrainer
 
 from training.processes import my_share, on_gpu
@@ -21,12 +22,13 @@ def trainer(
     """A trainer over tokenised rows or documents, in their order; none is packed with another, so none reads another."""
     torch.manual_seed(seed)
     return SFTTrainer(
-        model=network, args=_settings(network, stage, seed, states), train_dataset=Dataset.from_list(list(tokens)),
+        model=network, args=settings(network, stage, seed, states), train_dataset=Dataset.from_list(list(tokens)),
         processing_class=tokenizer,
     )  # fmt: skip
 
 
-def _settings(network: PeftModel, stage: Sft | Documents, seed: int, states: Path) -> SFTConfig:
+def settings(network: PeftModel, stage: Sft | Documents, seed: int, states: Path) -> SFTConfig:
+    """What a trainer is told of a stage."""
     mine, gpu = my_share(stage), on_gpu(network)
     return SFTConfig(
         output_dir=str(states), max_steps=stage.steps, per_device_train_batch_size=mine.at_once,
@@ -38,3 +40,13 @@ def _settings(network: PeftModel, stage: Sft | Documents, seed: int, states: Pat
         router_aux_loss_coef=0.0,  # by default the balance loss moves adapters where nothing else does
         train_sampling_strategy="sequential", weight_decay=0.0, disable_tqdm=False, push_to_hub=False,
     )  # fmt: skip
+
+
+def unsaved(network: PeftModel, stage: Sft, seed: int, states: Path) -> SFTConfig:
+    """The same for a trainer of a loss of its own, whose columns are no arguments of the model and whose states are not kept.
+
+    transformers does not load back an adapter that was saved beside another one.
+    """
+    made = settings(network, stage, seed, states)
+    made.remove_unused_columns, made.save_strategy = False, SaveStrategy.NO
+    return made
