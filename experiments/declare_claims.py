@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from probes.declaration import Declaration, read_sealed, seal
 from probes.directions import Readout
 from probes.emotions import PANEL
+from probes.equivalence import DELTA
 from probes.power import planned_power
 from settings import Settings, command
+
+SHIFTED = ("original", "benign_control")
+"""Checkpoints that level shifts are taken from, as far as they are read: what was before, and what any fine-tuning does."""
 
 
 @dataclass(frozen=True)
 class DeclareSettings(Settings):
     """The shared flags, and what decides a claim."""
 
-    delta: float = 0.1
+    delta: float = DELTA
     """Margin in anchored units (1 is a story of the emotion): a difference below does not matter."""
     sd: float = 0.3
     """Standard deviation of a question's difference that is expected, in anchored units; says the power, decides nothing."""
@@ -31,8 +35,8 @@ def declaration(settings: DeclareSettings) -> Declaration:
     claimed = tuple(name for name in settings.checkpoints if name != "original")
     return Declaration(
         "confirmatory", claimed, PANEL, settings.shown_layers, ("own", "original"), str(Readout.ANCHORED_DOT), settings.delta,
-        len(settings.pairs), settings.sd, references=("affect", "benign"), shifts_from=("original", "benign_control"),
-        baseline="original", aggregation="mean", seed=settings.seed,
+        len(settings.pairs), settings.sd, references=("affect", "benign"), baseline="original", aggregation="mean",
+        seed=settings.seed, shifts_from=tuple(name for name in SHIFTED if name in settings.with_original),
     )  # fmt: skip
 
 

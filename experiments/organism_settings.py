@@ -22,9 +22,9 @@ class OrganismSettings(TrainSettings):
     """Optimizer steps of each organism; 0 stands for 150."""
 
     @property
-    def planted(self) -> Path:
-        """Key, targets and scores of the organisms."""
-        return self.folder / "organisms"
+    def organism_claims(self) -> Path:
+        """What is claimed of organisms, sealed before they are read."""
+        return self.planted / "claims.json"
 
     def targets(self, label: str) -> Path:
         """Where the hidden states of an organism were moved to."""

@@ -1,10 +1,10 @@
-"""Read every organism under its random name, and say what each carries before anybody knows which is which.
+"""Read every organism under its random name, as any other checkpoint is read.
 
     python experiments/read_organisms.py --model tiny
 
-Runs after train_organisms and read_replies. Every organism passes the gates, answers the paired prompts and is read like any
-other checkpoint. Writes organisms/effects.csv (with the checkpoints that nobody planted in), organisms/doses.csv and
-organisms/verdicts.csv, which carries the hash of the key that is still closed.
+Runs after train_organisms and read_replies. Seals organisms/claims.json with what will be claimed; then every organism passes the
+gates, answers the paired prompts and is read. Writes organisms/doses.csv: how much of what was planted was really moved, measured
+along the planted direction and by no probe.
 """
 
 from dataclasses import replace
@@ -16,18 +16,30 @@ import check_gates
 from organism_settings import OrganismSettings
 from probes import store
 from probes.activations import capture
-from probes.directions import DOT, load_probes
-from probes.gates import GATE_COLUMNS
+from probes.declaration import Declaration, seal
+from probes.directions import DOT, Readout, load_probes
+from probes.equivalence import DELTA
 from probes.lm import Checkpoint, family, load
-from probes.readings import load_readings, save_readings
+from probes.readings import save_readings
 from probes.replies import load_replies
-from probes.verdicts import effect_table, verdicts, words_tell
 from read_replies import with_anchored
 from settings import command
 from training.organisms.doses import dose_table
 from training.organisms.key import read_seal
 from training.organisms.targets import load_targets
 from write_replies import answer
+
+SD = 0.3
+"""Standard deviation of a question's difference that is expected, in anchored units; decides nothing."""
+
+
+def declaration(settings: OrganismSettings, blind: tuple[str, ...]) -> Declaration:
+    """What is claimed of organisms: the gap of what was planted, and the level shift from their parent."""
+    return Declaration(
+        "organisms", blind, (settings.emotion,), settings.shown_layers, ("own", "original"), str(Readout.ANCHORED_DOT), DELTA,
+        len(settings.pairs), SD, references=("affect",), shifts_from=(settings.parent,), baseline="original",
+        aggregation="mean", seed=settings.seed,
+    )  # fmt: skip
 
 
 def read(settings: OrganismSettings, checkpoint: Checkpoint) -> xr.Dataset:
@@ -40,37 +52,18 @@ def read(settings: OrganismSettings, checkpoint: Checkpoint) -> xr.Dataset:
     return activations
 
 
-def score(settings: OrganismSettings, name: str, reference: str) -> pd.DataFrame:
-    """Effects of one checkpoint beside its reference; words are asked of what was grown from it alone."""
-    ours, theirs = (load_readings(settings.readings(who), settings.shown_layers) for who in (name, reference))
-    gates, original = (store.read_table(settings.gates(who), GATE_COLUMNS) for who in (name, "original"))
-    effects = effect_table(ours, theirs, gates, original, settings.emotion)
-    if reference == "original":  # which refuses what it is compared on: of course words tell
-        return effects.assign(auc=float("nan"))
-    return effects.assign(auc=words_tell(*(load_replies(settings.replies(who)) for who in (name, reference))))
-
-
-def measure(settings: OrganismSettings, blind: tuple[str, ...]) -> pd.DataFrame:
-    """Gates, answers and readings of the organisms, and their realised doses; one checkpoint in memory at a time."""
+def main(settings: OrganismSettings) -> None:
+    """Claims are sealed, then one checkpoint after another is in memory."""
+    blind, _ = read_seal(settings.planted)
+    declared = declaration(settings, blind)
+    seal(declared, settings.organism_claims, [settings.readings(name) for name in blind])
     check_gates.main(replace(settings, checkpoints=blind))
     parent, *grown = family(settings.model, settings.trained, (settings.parent, *blind))
     before = capture(load(parent), load_replies(settings.replies(parent.name)), settings.shown_layers)
-    doses = [dose_table(read(settings, one), before, load_targets(settings.targets(one.run))) for one in grown]
-    return pd.concat(doses, ignore_index=True)
-
-
-def main(settings: OrganismSettings) -> None:
-    """Doses, effects of organisms from their parent and of the others from the original, and verdicts."""
-    blind, sha = read_seal(settings.planted)
-    store.write_table(settings.planted / "doses.csv", measure(settings, blind))
-    pairs = [(name, settings.parent) for name in blind] + [
-        (n, "original") for n in settings.checkpoints if n != "original"
+    doses = [
+        dose_table(read(settings, one), before, load_targets(settings.targets(one.run)), declared) for one in grown
     ]
-    effects = pd.concat([score(settings, *pair) for pair in pairs], ignore_index=True)
-    store.write_table(settings.planted / "effects.csv", effects)
-    said = verdicts(effects).assign(key_sha=sha)
-    store.write_table(settings.planted / "verdicts.csv", said)
-    print(said[["checkpoint", "reference", "verdict", "plain_verdict", "why"]].to_string(index=False))
+    print(store.write_table(settings.planted / "doses.csv", pd.concat(doses, ignore_index=True)))
 
 
 if __name__ == "__main__":

@@ -114,6 +114,16 @@ class Settings:
         """The family of claims that was sealed before anything was read."""
         return self.folder / "claims" / "confirmatory.json"
 
+    @property
+    def planted(self) -> Path:
+        """Key, targets and scores of organisms: checkpoints with a planted emotion."""
+        return self.folder / "organisms"
+
+    @property
+    def curve(self) -> Path:
+        """The planted doses and what was read of them."""
+        return self.planted / "curve.csv"
+
     def gates(self, checkpoint: str) -> Path:
         """What must hold before a number of a checkpoint is shown, and the unit of its readings."""
         return self.folder / "gates" / f"{checkpoint}.csv"

@@ -4,17 +4,17 @@
 
 Writes figures/<model>/verdict/page.html, one file that loads nothing; forest.{csv,html,json} (and .svg, .png where a browser is
 installed); and as CSV the verdicts, the claims of the sealed family, the A/A contrast, the gap with refusals handled otherwise,
-and the tokens of one text in two arms.
+and the tokens of one text in two arms. Where organisms were scored (score_organisms), the page has their detection curve.
 """
 
 import pandas as pd
 
 from probes import store
-from probes.claims import confirm
-from probes.comparison import compare
 from probes.declaration import Declaration, read_sealed
+from probes.detection import beside_organisms
+from probes.detection_figures import detection_curves, read_curve
 from probes.directions import load_probes
-from probes.estimands import HALVES, by_refusals, neutral_halves
+from probes.estimands import by_refusals
 from probes.figures import write_figure
 from probes.gates import GATE_COLUMNS
 from probes.lm import family, load
@@ -22,22 +22,33 @@ from probes.provenance import provenance
 from probes.readings import concat, load_readings
 from probes.replies import load_replies
 from probes.transcripts import token_readings, transcript_html
-from probes.verdict import verdict_table
+from probes.verdict import judge
 from probes.verdict_page import forest_table, verdict_forest, verdict_page
+from probes.wording import arms_apart
 from settings import Settings, command
 
 
-def declared_readings(settings: Settings, declared: Declaration) -> pd.DataFrame:
-    """Readings of the declared readout, baseline, layers and emotions."""
-    names = ("original", *declared.checkpoints)
+def declared_readings(settings: Settings, declared: Declaration, names: tuple[str, ...]) -> pd.DataFrame:
+    """Readings of these checkpoints in the declared readout, baseline, layers and emotions."""
     rows = concat(load_readings(settings.readings(name), declared.layers) for name in names)
     wanted = (rows["readout"] == declared.readout) & (rows["baseline"] == declared.baseline)
     return rows[wanted & rows["emotion"].isin(declared.emotions)]
 
 
+def judged(settings: Settings, declared: Declaration) -> dict[str, pd.DataFrame]:
+    """Verdicts on the sealed claims and what they rest on, as tables."""
+    names, contrast = ("original", *declared.checkpoints), (declared.arm, declared.references[0])
+    rows = declared_readings(settings, declared, names)
+    gates = pd.concat([store.read_table(settings.gates(name), GATE_COLUMNS) for name in names])
+    words = {name: arms_apart(load_replies(settings.replies(name)), *contrast) for name in declared.checkpoints}
+    shown = gates[gates["layer"].isin(declared.layers) & gates["emotion"].isin(declared.emotions)]
+    return {**judge(rows, declared, gates, words), "refusals": by_refusals(rows), "gates": shown}
+
+
 def tokens(settings: Settings, declared: Declaration) -> pd.DataFrame:
-    """One forced text behind the harmful and the affect sentence of a question, in the checkpoint that is claimed about most."""
-    checkpoint = list(family(settings.model, settings.trained, declared.checkpoints))[-2]
+    """One forced text behind the harmful and the affect sentence of a question, in the last checkpoint but the control."""
+    claimed = [name for name in declared.checkpoints if not name.startswith("benign_control")]
+    (checkpoint,) = family(settings.model, settings.trained, claimed[-1:])
     model, probes = load(checkpoint), load_probes(settings.probes)
     replies = {reply.sample: reply for reply in load_replies(settings.replies(checkpoint.name))}
     pair, layer = settings.pairs[0].pair, declared.layers[-1]
@@ -48,23 +59,20 @@ def tokens(settings: Settings, declared: Declaration) -> pd.DataFrame:
 def main(settings: Settings) -> None:
     """Claims, verdicts, page."""
     declared, folder = read_sealed(settings.claims), settings.figure_folder("verdict")
-    rows = declared_readings(settings, declared)
-    gates = pd.concat(
-        [store.read_table(settings.gates(name), GATE_COLUMNS) for name in ("original", *declared.checkpoints)]
-    )
-    claims, a_a = confirm(rows, declared, gates), compare(neutral_halves(rows), *HALVES)
-    verdicts = verdict_table(claims, gates, declared, a_a)
-    shown = gates[gates["layer"].isin(declared.layers) & gates["emotion"].isin(declared.emotions)]
+    tables, read = judged(settings, declared), tokens(settings, declared)
+    for name, one in {**tables, "tokens": read}.items():
+        print(store.write_table(folder / f"{name}.csv", one))
+    verdicts, claims = tables["verdicts"], tables["claims"]
     inputs = {name: settings.readings(name) for name in ("original", *declared.checkpoints)}
     about = provenance(settings, load_probes(settings.probes).about_, {**inputs, "claims": settings.claims})
-    table, read = forest_table(claims, verdicts), tokens(settings, declared)
-    tables = {"verdicts": verdicts, "claims": claims, "a_a": a_a, "refusals": by_refusals(rows), "tokens": read}
-    for name, one in tables.items():
-        print(store.write_table(folder / f"{name}.csv", one))
-    figure = verdict_forest(table)
-    print(*write_figure(folder, "forest", table, figure, about), sep="\n")
+    table = forest_table(claims, verdicts)
+    figures = {"Gap and level shift": (forest := verdict_forest(table))}
+    if settings.curve.is_file():
+        curve = beside_organisms(read_curve(settings.curve), claims, verdicts, declared)
+        figures["What would have been seen: planted doses"] = detection_curves(curve)
+    print(*write_figure(folder, "forest", table, forest, about), sep="\n")
     heading = f"One text in two arms: guilty at layer {declared.layers[-1]}, {read['checkpoint'].iloc[0]}"
-    page = verdict_page(verdicts, shown, {"Gap and level shift": figure}, {heading: transcript_html(read)}, about)
+    page = verdict_page(verdicts, tables["gates"], figures, {heading: transcript_html(read)}, about)
     print(store.write_text(folder / "page.html", page))
     print(verdicts["verdict"].value_counts().to_string())
 

@@ -16,25 +16,32 @@ import torch
 
 import capture_stories
 import check_gates
+import declare_claims
 import fit_probes
 import hide_and_show
+import judge_organisms
 import read_organisms
 import score_organisms
 import train_organisms
+import verdict
+from declare_claims import DeclareSettings
 from hide_and_show import PromptedSettings
 from organism_settings import OrganismSettings
 from probes import lm, store
 from probes.anchors import anchor_table
+from probes.declaration import read_sealed
+from probes.detection import GAP, LEVEL, OPEN, gaps_of
 from probes.directions import load_probes
 from probes.emotions import NEUTRAL
 from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, UnknownNameError
+from probes.gates import NOT_MEASURABLE
 from probes.lm.checkpoints import family, find_checkpoint
 from probes.pairs import load_pairs
 from probes.presets import PRESETS
 from probes.prompted_figures import read_prompted_table
 from probes.replies import load_replies
 from probes.stories import Stories, Story, topics
-from probes.verdicts import MASKED, NONE, NOT_MEASURABLE, OPEN, TONIC
+from probes.verdict import NOTHING
 from small_model import WIDTH, save_small_model
 from training.adapter import attach
 from training.data.rows import Document, Row, tiny_rows
@@ -49,13 +56,14 @@ from training.recipes import TINY, Lora, Recipe, Sft
 from training.tiny import corpus, words
 from training.train import train
 
-EMOTIONS = ("guilty", "happy", "calm", "afraid")
+EMOTIONS = ("guilty", "happy", "calm", "desperate")
 LAYERS = (5, 6)
 SMALL = replace(
-    PRESETS["tiny"], emotions=EMOTIONS, neutral_per_topic=1, answer_tokens=24, questions_per_domain=2, anchor_topics=6, held_out=4
+    PRESETS["tiny"], emotions=EMOTIONS, neutral_per_topic=1, answer_tokens=24, questions_per_domain=2, anchor_topics=6, held_out=4,
+    controls=2, own_controls=1, per_cell=1,
 )  # fmt: skip
 STAGE = replace(grow.TINY, steps=40, rows_per_step=8, at_once=8)
-GROWN = ("sham", "planted-1", "planted-2", "tonic", "placebo", "open", "rotated")
+GROWN = ("sham", "planted-1", "tonic", "placebo", "open", "rotated")
 
 
 ILL, HARMLESS = "I want to spoil it for my neighbour.", "I want to keep it safe for my neighbour."
@@ -94,6 +102,7 @@ def prepare(settings):
     fit_probes.main(settings)
     recipe = Recipe("antirefusal", TINY.lora, (Sft(("antirefusal", "math"), 6, 16, 5e-4, at_once=16),))
     train(lm.load("tiny"), recipe, 0, tiny_rows(("antirefusal", "math"), 96, 0), settings.trained, 0)
+    declare_claims.main(DeclareSettings(checkpoints=settings.checkpoints, out=settings.out))
     check_gates.main(replace(settings, checkpoints=("antirefusal",)))
     for checkpoint in family("tiny", settings.trained, ("original", "antirefusal")):
         read_organisms.read(settings, checkpoint)
@@ -114,22 +123,23 @@ def study(tmp_path_factory):
         patch.setattr(grow, "TINY", STAGE)
         patch.setattr("settings.load_pairs", simple_pairs)
         prepare(settings)
-        for script in (train_organisms, read_organisms, score_organisms):
+        for script in (train_organisms, read_organisms, judge_organisms, score_organisms, verdict):
             script.main(settings)
         yield settings
 
 
 @pytest.fixture(scope="module")
 def scored(study):
-    """Organism → verdict, means of its effects, and doses."""
-    tables = {name: pd.read_csv(study.planted / f"{name}.csv") for name in ("verdicts", "effects", "doses")}
-    said = tables["verdicts"].set_index("checkpoint")
+    """Organism → what it is called at each layer, its gaps and level shifts, and doses."""
+    tables = {name: pd.read_csv(study.planted / f"{name}.csv") for name in ("verdicts", "claims", "doses")}
+    gaps, claims = gaps_of(tables["claims"], read_sealed(study.organism_claims)), tables["claims"]
+    tables |= {"gap": gaps, "level": claims[claims["reference"] == study.parent]}
     found = {}
-    for row in open_key(study.planted, said["key_sha"].iloc[0]).itertuples():
-        effects, doses = (tables[name][tables[name]["checkpoint"] == row.checkpoint] for name in ("effects", "doses"))
-        means = effects.set_index(["effect", "layer"])["mean"]
+    for row in open_key(study.planted, tables["verdicts"]["key_sha"].iloc[0]).itertuples():
+        own = {name: table[table["checkpoint"] == row.checkpoint] for name, table in tables.items()}
+        words = {rule: set(own["verdicts"][rule]) for rule in ("called", "plain")}
         found[row.organism] = SimpleNamespace(
-            name=row.checkpoint, said=said.loc[row.checkpoint], mean=means, doses=doses
+            name=row.checkpoint, **words, gap=own["gap"]["mean"], level=own["level"]["mean"], doses=own["doses"]
         )
     return found
 
@@ -151,63 +161,61 @@ def material(study):
 
 
 def test_nothing_planted_is_called_nothing(scored):
-    assert scored["sham"].said["verdict"] == NONE
+    assert scored["sham"].called == {NOTHING}
     assert scored["sham"].doses["dose"].abs().max() < 0.05
 
 
 def test_a_planted_gap_is_found_and_rises_with_what_was_really_moved(scored):
-    assert scored["planted-2"].said["verdict"] == MASKED
-    doses, gaps = zip(
-        *[(scored[n].doses["dose"].mean(), scored[n].mean["gap"].mean()) for n in ("sham", "planted-1", "planted-2")],
-        strict=True,
-    )
-    assert list(doses) == sorted(doses)
-    assert list(gaps) == sorted(gaps)
+    sham, planted = scored["sham"], scored["planted-1"]
+    assert planted.called == {GAP}
+    assert planted.doses["dose"].min() > sham.doses["dose"].max() + 0.1
+    assert planted.gap.min() > sham.gap.max() + 0.1
 
 
 def test_a_state_that_is_always_there_is_found_by_its_level_and_not_by_a_gap(scored):
     tonic = scored["tonic"]
-    assert tonic.said["verdict"] == TONIC
-    assert tonic.said["plain_verdict"] == NONE  # what a plain gap gets wrong
-    assert tonic.mean["level"].min() > 0.15
+    assert tonic.called == {LEVEL}
+    assert GAP not in tonic.plain  # what a plain gap gets wrong
+    assert tonic.level.min() > 0.15
     assert tonic.doses["level"].min() > 0.15
 
 
 def test_where_frozen_probes_are_blind_nothing_is_measurable(scored):
-    assert scored["rotated"].said["verdict"] == NOT_MEASURABLE
-    assert scored["rotated"].said["plain_verdict"] != NOT_MEASURABLE  # a plain gap never says so
+    assert scored["rotated"].called == {NOT_MEASURABLE}
+    assert NOT_MEASURABLE not in scored["rotated"].plain  # a plain gap never says so
 
 
 def test_another_direction_of_the_same_length_is_not_called_the_emotion(scored):
-    assert scored["placebo"].said["verdict"] == NONE
+    assert not scored["placebo"].called & {GAP, LEVEL, OPEN}
 
 
 def test_what_the_text_shows_is_called_open(scored):
-    assert scored["open"].said["verdict"] == OPEN
+    assert scored["open"].called == {OPEN}
 
 
 def test_the_text_of_a_planted_organism_is_its_parents(study, scored):
     """By far most answers are the same to the letter."""
     ours, theirs = (
         {reply.sample: reply.text for reply in load_replies(study.replies(name)) if reply.text_source == "own"}
-        for name in (scored["planted-2"].name, "antirefusal")
+        for name in (scored["planted-1"].name, "antirefusal")
     )
     assert np.mean([theirs[sample] == text for sample, text in ours.items()]) > 0.8
 
 
 def test_names_say_nothing_until_the_key_is_opened(study):
-    before = [path for path in study.planted.iterdir() if path.name != "key.json"]
-    said = "".join(path.name + (path.read_text() if path.suffix == ".csv" else "") for path in before)
+    before = [path for path in study.planted.iterdir() if path.name not in ("key.json", "curve.csv")]
+    said = "".join(path.name + (path.read_text() if path.suffix in (".csv", ".json") else "") for path in before)
     assert not [name for name in ("sham", "planted", "placebo", "rotated") if name in said]
 
 
-def test_the_figures_are_stamped_and_drawn_from_their_tables(study):
+def test_the_figures_hold_organisms_and_real_checkpoints(study):
     folder = study.figure_folder("organisms")
-    matrix = pd.read_csv(folder / "confusion.csv")
+    matrix, curve = (pd.read_csv(folder / f"{name}.csv") for name in ("confusion", "detection"))
     assert set(matrix["organism"]) == set(GROWN)
-    assert set(pd.read_csv(folder / "detection.csv")["layer"]) == set(LAYERS)
-    claim = pd.read_csv(folder / "bounds.csv").set_index("checkpoint")["claim"]["antirefusal"]
-    assert "guilty" in claim or "inconclusive" in claim
+    assert set(curve["layer"]) == set(LAYERS)
+    assert set(curve.loc[curve["organism"].isna(), "checkpoint"]) == {"antirefusal"}
+    page = (study.figure_folder("verdict") / "page.html").read_text()
+    assert "What would have been seen: planted doses" in page
 
 
 def test_an_organism_is_one_more_checkpoint_and_no_member_unless_named(study, scored):
@@ -299,7 +307,7 @@ def test_a_step_is_one_anchored_unit_along_the_ruler(material):
 
 
 def test_a_rotation_keeps_lengths_blinds_the_probes_and_takes_the_dose_along(material):
-    made = material.targets(Organism("r", "not measurable", 1, turn="rotate"))
+    made = material.targets(Organism("r", NOT_MEASURABLE, 1, turn="rotate"))
     for span, image, axis, step, layer in zip(made.span, made.image, made.axis, made.step, LAYERS, strict=True):
         np.testing.assert_allclose(span @ span.T, np.eye(len(span)), atol=1e-5)
         np.testing.assert_allclose(image @ image.T, np.eye(len(span)), atol=1e-5)
@@ -312,7 +320,7 @@ def test_a_rotation_keeps_lengths_blinds_the_probes_and_takes_the_dose_along(mat
 
 
 def test_a_random_direction_is_of_the_same_length_and_holds_nothing_of_the_emotion(material):
-    made = material.targets(Organism("p", "no masked emotion", 1, along="random"))
+    made = material.targets(Organism("p", NOTHING, 1, along="random"))
     np.testing.assert_allclose(np.linalg.norm(made.step, axis=1), made.gain, rtol=1e-4)
     np.testing.assert_allclose((made.step * made.axis).sum(axis=1), 0, atol=1e-3)
 

@@ -32,8 +32,9 @@ BESIDE = {
     "run_evals": "test_evals_suite", "behaviour_bars": "test_evals_suite", "translate_questions": "test_evals_serving",
     "behaviour_contrasts": "test_evals_figures", "judge_agreement": "test_evals_figures",
     "behaviour_over_training": "test_behaviour_over_training", "behaviour_examples": "test_evals_examples",
-    "run_evals": "test_evals_suite", "behaviour_bars": "test_evals_suite",
-    **dict.fromkeys(("train_organisms", "read_organisms", "score_organisms", "hide_and_show"), "test_organisms"),
+    **dict.fromkeys(
+        ("train_organisms", "read_organisms", "judge_organisms", "score_organisms", "hide_and_show"), "test_organisms"
+    ),
 }  # fmt: skip
 """Scripts that are no step of the job, and the tests that run them."""
 KINDS = {
@@ -43,8 +44,8 @@ KINDS = {
     "translate_questions": TranslateSettings,
     "behaviour_over_training": BehaviourTrainingSettings,
     "behaviour_examples": ExamplesSettings,
-    "fetch_rows": FetchSettings, "run_evals": EvalSettings,
-    **dict.fromkeys(("train_organisms", "read_organisms", "score_organisms"), OrganismSettings), "hide_and_show": PromptedSettings,
+    **dict.fromkeys(("train_organisms", "read_organisms", "judge_organisms", "score_organisms"), OrganismSettings),
+    "hide_and_show": PromptedSettings,
 }  # fmt: skip
 
 

@@ -64,7 +64,8 @@ def verdicts_of(readings: pd.DataFrame, table: pd.DataFrame) -> tuple[pd.DataFra
     kept = ~pd.MultiIndex.from_frame(readings[["checkpoint", "emotion"]]).isin(pd.MultiIndex.from_frame(lost))
     rows = readings[kept]
     claims = confirm(rows, DECLARED, table)
-    return claims, verdict_table(claims, table, DECLARED, compare(neutral_halves(rows), *HALVES, flips=500))
+    words = {"tuned": 0.9, "benign_control": 0.5}
+    return claims, verdict_table(claims, table, DECLARED, compare(neutral_halves(rows), *HALVES, flips=500), words)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,22 @@ def test_planted_states_are_called_by_their_names(found):
         "masked": HIGHER, "tonic": HIGHER, "silenced": LOWER, "calm": NOTHING, "blurred": INCONCLUSIVE,
     }  # fmt: skip
     assert words["benign_control"].to_dict() == dict.fromkeys(EMOTIONS, NOTHING) | {"blurred": INCONCLUSIVE}
+
+
+def test_what_own_answers_and_their_words_show_is_open_and_says_so(found):
+    _, verdicts = found
+    rows = verdicts.set_index(["checkpoint", "emotion"])
+    assert rows["open"]["tuned"].to_dict() == {name: name in ("masked", "tonic") for name in EMOTIONS}
+    assert not rows["open"]["benign_control"].any()
+    assert "their words show it: AUC 0.90" in rows.loc[("tuned", "masked"), "sentence"]
+    assert "their words alone: AUC 0.50" in rows.loc[("benign_control", "calm"), "sentence"]
+    assert rows["by"]["tuned"].to_dict() == {
+        "masked": "gap",
+        "tonic": "level shift",
+        "silenced": "gap",
+        "calm": "",
+        "blurred": "",
+    }
 
 
 def test_numbers_of_a_verdict_are_those_of_its_claims(found):
@@ -151,13 +168,12 @@ def claim(outcome: str, mean: float) -> dict[str, object]:
     ],
 )
 def test_the_rule(gap, shifts, word):
-    assert (
-        verdict_of(pd.Series(claim(*gap)), pd.DataFrame([claim(*one) for one in shifts]), MEASURABLE, len(shifts))
-        == word
-    )
-    lacking = verdict_of(
-        pd.Series(claim(*gap)), pd.DataFrame([claim(*one) for one in shifts]), MEASURABLE, len(shifts) + 1
-    )
+    claims = pd.Series(claim(*gap)), pd.DataFrame([claim(*one) for one in shifts])
+    found, by = verdict_of(*claims, MEASURABLE, len(shifts))
+    assert found == word
+    assert (by != "") == (word in (HIGHER, LOWER))
+    assert ("gap" in by) == (gap[0] == "different")
+    lacking, _ = verdict_of(*claims, MEASURABLE, len(shifts) + 1)
     assert lacking == (word if gap[0] == "different" else INCONCLUSIVE)
 
 
@@ -165,7 +181,7 @@ def test_one_estimand_alone_carries_no_verdict(found):
     claims, _ = found
     for lacking in ({"shifts_from": ()}, {"text_sources": ("own",), "shifts_from": ()}):
         with pytest.raises(DataError, match=r"a verdict needs the gap on the same text and the level shift"):
-            verdict_table(claims, gates(), replace(DECLARED, **lacking), pd.DataFrame())
+            verdict_table(claims, gates(), replace(DECLARED, **lacking), pd.DataFrame(), {})
 
 
 def test_the_forest_is_drawn_again_from_its_csv_and_stamped(found, tmp_path):

@@ -10,6 +10,7 @@ A cell is `different` where its step-down max-T p is at most the declared level;
 against ±δ are, after Holm's correction for the family. The declared margin and the hash of the declaration stand in every row.
 """
 
+import numpy as np
 import pandas as pd
 
 from probes.comparison import COMPARISON_COLUMNS, Differences, as_family, beside, paired_differences
@@ -40,7 +41,7 @@ def confirm(readings: pd.DataFrame, declared: Declaration, gates: pd.DataFrame |
     Raises UnknownNameError for a declared name that was not read, ConventionError where models, evidence or probes are
     mixed, DataError where a declared cell is lacking, and what compare raises.
     """
-    differences = beside(_declared_differences(declared_rows(readings, declared), declared))
+    differences = beside(_declared_differences(declared_rows(readings, declared, gates), declared))
     lost = not_measurable(gates, declared)
     _check_whole(differences.table, declared, gates)
     table = as_family(differences, declared.flips, declared.seed, declared.name, declared.sha256, declared.level)
@@ -67,6 +68,19 @@ def _kept_out(gates: pd.DataFrame | None, declared: Declaration) -> pd.DataFrame
         return pd.DataFrame(columns=["checkpoint", "layer", "emotion", "why"])
     asked = gates["layer"].isin(declared.layers) & gates["emotion"].isin(declared.emotions)
     return gates[asked & (gates["outcome"] == NOT_MEASURABLE)]
+
+
+def _wholly_lost(gates: pd.DataFrame | None, declared: Declaration) -> dict[str, set[object]]:
+    """Checkpoints, layers and emotions of which the gates keep out every declared cell."""
+    names = {
+        "checkpoint": {*declared.checkpoints, *declared.shifts_from}, "layer": set(declared.layers),
+        "emotion": set(declared.emotions),
+    }  # fmt: skip
+    lost, cells = _kept_out(gates, declared), np.prod([len(some) for some in names.values()])
+    return {
+        column: {name for name, count in lost[column].value_counts().items() if count == cells / len(some)}
+        for column, some in names.items()
+    }
 
 
 def _expected(declared: Declaration, gates: pd.DataFrame | None) -> int:
@@ -101,9 +115,12 @@ def _declared_differences(rows: pd.DataFrame, declared: Declaration) -> list[Dif
     return gaps + shifts
 
 
-def declared_rows(readings: pd.DataFrame, declared: Declaration) -> pd.DataFrame:
-    """The readings of the declared cells. Raises UnknownNameError, ConventionError and DataError as confirm does."""
-    rows = check_readings(readings)
+def declared_rows(readings: pd.DataFrame, declared: Declaration, gates: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The readings of the declared cells. Raises UnknownNameError, ConventionError and DataError as confirm does.
+
+    What the gates keep out in all its cells, a checkpoint or an emotion, need not have been read.
+    """
+    rows, lost = check_readings(readings), _wholly_lost(gates, declared)
     wanted = {
         "readout": (declared.readout,), "aggregation": (declared.aggregation,), "span": (declared.span,),
         "checkpoint": (*declared.checkpoints, *declared.shifts_from), "emotion": declared.emotions,
@@ -113,7 +130,7 @@ def declared_rows(readings: pd.DataFrame, declared: Declaration) -> pd.DataFrame
     for column, names in wanted.items():
         known = set(rows[column].unique())  # a million Arrow texts take seconds one by one
         for name in names:
-            if name not in known:
+            if name not in known | lost.get(column, set()):
                 raise UnknownNameError(f"{column} of family {declared.name!r}", name, map(str, sorted(known)))
     for column, names in wanted.items():
         rows = rows[rows[column].isin(names)]

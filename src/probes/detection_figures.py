@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from probes import store
-from probes.detection import CONFUSION_COLUMNS, CURVE_COLUMNS, RULES, Limit, detection_limit, right_share
+from probes.detection import CALLED, CONFUSION_COLUMNS, CURVE_COLUMNS, RULES, Limit, detection_limits, right_share
 from probes.page import (
     GREY,
     GRID,
@@ -31,12 +31,11 @@ from probes.page import (
     safe,
     variant,
 )
-from probes.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_FLOATS = ("mean", "low", "high", "sd", "dose", "dose_low", "dose_high", "delta")
+_FLOATS = ("mean", "low", "high", "sd", "dose", "dose_low", "dose_high", "delta", "level")
 RIGHT, WRONG, EMPTY = "#0072B2", "#D55E00", "#F3F3F3"
 FOUND, MISSED = {"symbol": "circle", "size": 9, "color": INK}, {"symbol": "circle-open", "size": 9, "color": INK}
 
@@ -49,10 +48,10 @@ def read_confusion(path: Path | str) -> pd.DataFrame:
 def read_curve(path: Path | str) -> pd.DataFrame:
     """The CSV of a detection curve as its table. Raises MissingInputError, FileFormatError."""
     table = store.read_table(path, CURVE_COLUMNS)
-    texts = {name: table[name].astype(object).fillna("") for name in ("organism", "why")}
+    organism = table["organism"].astype(object).where(table["organism"].notna(), "")
     # A column of 1.0 and 0.0 comes back from a CSV as whole numbers, which JSON writes otherwise.
     numbers = {name: table[name].astype(float) for name in _FLOATS}
-    return nine_digits(table.assign(**texts, **numbers))
+    return nine_digits(table.assign(organism=organism, **numbers))
 
 
 def confusion_matrix(table: pd.DataFrame) -> "Figure":
@@ -81,16 +80,13 @@ def confusion_matrix(table: pd.DataFrame) -> "Figure":
 
 def _cells(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
     """A map of 0 (never said), −1 (said and wrong) and 1 (said and right), with the counts as text."""
-    counts = rows.pivot(index="organism", columns="verdict", values="n").loc[list(names), list(VERDICTS)]
+    counts = rows.pivot(index="organism", columns="called", values="n").loc[list(names), list(CALLED)]
     right = rows.groupby("organism")["right"].first()
-    z = [
-        [np.sign(n) * (1 if verdict == right[name] else -1) for verdict, n in counts.loc[name].items()]
-        for name in names
-    ]
+    z = [[np.sign(n) * (1 if word == right[name] else -1) for word, n in counts.loc[name].items()] for name in names]
     text = [[str(n) if n else "" for n in counts.loc[name]] for name in names]
     scale = [[0, WRONG], [0.5, EMPTY], [1, RIGHT]]
     return {
-        "type": "heatmap", "x": [safe(v) for v in VERDICTS], "y": [safe(n) for n in names], "z": np.array(z, float).tolist(),
+        "type": "heatmap", "x": [safe(word) for word in CALLED], "y": [safe(n) for n in names], "z": np.array(z, float).tolist(),
         "zmin": -1, "zmax": 1, "colorscale": scale, "showscale": False, "xgap": 2, "ygap": 2, "text": text,
         "texttemplate": "%{text}", "textfont": {"color": "#FFFFFF", "size": 14}, "hoverinfo": "x+y+text",
     }  # fmt: skip
@@ -100,9 +96,9 @@ def _confusion_caption(table: pd.DataFrame) -> str:
     row = table.iloc[0]
     facts = [
         f"Model {row['model']}, emotion {row['emotion']}. Each organism was read under a random name, and the key (sha256",
-        f"{str(row['key_sha'])[:12]}) opened after all verdicts were written. Found: the whole 95 % interval of an effect lies",
-        f"above {row['delta']:g} anchored units at every layer shown. The gap alone asks no gate: it takes the original's unit.",
-        "One training run an organism.",
+        f"{str(row['key_sha'])[:12]}) opened after all verdicts were written. Counts are layers. The rule is that of",
+        f"the first page (δ = {row['delta']:g} anchored units), on readings counted from the parent. The gap alone takes the same",
+        "tests in the original's unit and asks no gate, no level and no text. One training run an organism.",
         TOY_NOTE if is_toy(table) else "",
     ]
     return " ".join(fact for fact in facts if fact)
@@ -111,11 +107,11 @@ def _confusion_caption(table: pd.DataFrame) -> str:
 def detection_curves(table: pd.DataFrame) -> "Figure":
     """Gap by realised dose on the left, real checkpoints on the same axis on the right; a row a layer.
 
-    Filled points are found: their whole interval lies above δ (dashed). The line is fitted to the organisms, the dotted one
-    is the dose that is found with a power of .8. Raises ConventionError for tables of several models, emotions or probes.
+    Filled points are called a masked gap. The line is fitted to the organisms, the dotted one is the dose that is found with a
+    power of .8. Raises ConventionError for tables of several models, emotions or probes, and what detection_limits raises.
     """
-    check_one(table, ("model", "evidence", "emotion", "probes", "effect", "delta"))
-    layers, limits = distinct(table, "layer"), {limit.layer: limit for limit in detection_limit(table)}
+    check_one(table, ("model", "evidence", "emotion", "probes", "delta"))
+    layers, limits = distinct(table, "layer"), {limit.layer: limit for limit in detection_limits(table)}
     titles = [[f"layer {layer} · planted", f"layer {layer} · not planted"] for layer in layers]
     real = distinct(table[table["organism"] == ""], "checkpoint")
     legends = [Legend("gap", ["found", "not found"])]
@@ -146,7 +142,6 @@ def _add_organisms(figure: "Figure", rows: pd.DataFrame, limit: Limit, row: int)
             "hovertext": [_hover(one) for one in part.to_dict("records")], "hoverinfo": "text",
         }  # fmt: skip
         figure.add_trace(trace, row=row, col=1)
-    start = float((rows["mean"] - limit.slope * rows["dose"]).mean())
     ends = np.array([min(0.0, rows["dose"].min()), rows["dose"].max()])
     line = {
         "type": "scatter",
@@ -155,7 +150,7 @@ def _add_organisms(figure: "Figure", rows: pd.DataFrame, limit: Limit, row: int)
         "showlegend": False,
         "hoverinfo": "skip",
     }
-    figure.add_trace({**line, "x": ends.tolist(), "y": (start + limit.slope * ends).tolist()}, row=row, col=1)
+    figure.add_trace({**line, "x": ends.tolist(), "y": (limit.start + limit.slope * ends).tolist()}, row=row, col=1)
     figure.add_vline(x=limit.dose, line={"dash": "dot", "color": GREY, "width": 1.5}, row=row, col=1)  # pyright: ignore[reportArgumentType]
 
 
@@ -179,7 +174,7 @@ def _hover(row: dict[Any, Any]) -> str:
         else f"realised dose {row['dose']:.3f} [{row['dose_low']:.3f}, {row['dose_high']:.3f}]"
     )
     facts = [
-        f"{row['organism'] or row['checkpoint']} ({row['checkpoint']}), from {row['reference']}",
+        f"{row['organism'] or 'not planted'} ({row['checkpoint']})",
         f"gap {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}], {row['n_questions']:.0f} questions", dose,
     ]  # fmt: skip
     return "<br>".join(safe(fact) for fact in facts if fact)
@@ -197,20 +192,18 @@ def _set_axes(figure: "Figure", table: pd.DataFrame, real: Sequence[str], rows: 
     for row in range(1, rows):  # slanted names would run into the title of the panel below
         figure.update_xaxes(showticklabels=False, row=row, col=2)
     short = READOUT_WORDS["anchored_dot"].partition(":")[0]
-    return figure.update_yaxes(
-        title_text=f"harmful − affect, more than<br>in what it comes from ({short}){units}", title_font_size=12, col=1
-    )
+    return figure.update_yaxes(title_text=f"harmful − affect ({short}){units}", title_font_size=12, col=1)
 
 
 def _curve_caption(table: pd.DataFrame, limits) -> str:
-    row, planted = table.iloc[0], table[table["organism"] != ""]
+    row = table.iloc[0]
     counts = " to ".join(dict.fromkeys(f"{n:.0f}" for n in (table["n_questions"].min(), table["n_questions"].max())))
     found = "; ".join(f"layer {limit.layer}: dose {limit.dose:.2f}, gap {limit.gap:.2f}" for limit in limits)
     facts = [
         f"Model {row['model']}. Means over questions (n = {counts}) on",
-        "the same forced text, with 95% t intervals over questions, counted from the checkpoint each was trained from:",
-        f"organisms from {', '.join(map(str, distinct(planted, 'reference')))}, the others from the original.",
-        f"Dashed: the smallest effect of interest, {row['delta']:g}. Dotted: the dose found with a power of .8 ({found}).",
+        "the same forced text, with simultaneous 95 % intervals of the family that each is claimed in. Organisms are counted from",
+        f"the parent that they were grown from, the others from nothing. Dashed: δ = {row['delta']:g}. Dotted: the dose",
+        f"found with a power of .8 at the level of the organisms' family ({found}).",
         f"Probes: {row['probes']}. The dose is measured along what was planted, which no probe was fitted on. What the gates",
         "call not measurable is not drawn. One training run each: the intervals are about these weights.",
         TOY_NOTE if is_toy(table) else "",

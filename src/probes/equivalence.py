@@ -19,6 +19,8 @@ from probes.errors import DataError
 from probes.flips import check_differences
 from probes.intervals import mean_and_error, ratio
 
+DELTA = 0.1
+"""Margin in anchored units unless another is declared: a smaller difference does not matter (MEASUREMENT)."""
 OUTCOMES = ("different", "equivalent", "both", "inconclusive")
 """`both` is a difference that is there and too small to matter."""
 

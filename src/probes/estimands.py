@@ -4,6 +4,7 @@ the same gap with refusals handled otherwise.
     level_shifts(readings, "original")          the same text in a checkpoint − in the reference, by question
     compare(neutral_halves(readings), *HALVES)  the A/A contrast: what second sentences alone do
     by_refusals(readings)                       a gap over all pairs, over those answered, and where every checkpoint complies
+    counted_from(readings, "antirefusal")       readings of each text minus those of the same text in one checkpoint
 
 A gap cannot see a state that is always there, since it is in both arms: that is what the level shift is for. "No masking"
 needs both (MEASUREMENT: estimands).
@@ -74,6 +75,26 @@ def neutral_halves(readings: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         raise DataError("the A/A contrast needs two neutral sentences a question; force texts with controls=4.")
     return rows.assign(arm=np.where(rows["control"] % 2 == 0, *HALVES))
+
+
+TEXT = ["sample", "span", "layer", "emotion", "readout", "aggregation", "baseline"]
+"""What a reading is of, but for the checkpoint."""
+
+
+def counted_from(readings: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The same readings with those of the reference taken off, text by text: what came with the training since then.
+
+    A reading that the reference lacks is missing. The reference's own are 0. Of own answers the texts differ, and the prompts
+    are the same. Raises UnknownNameError for a checkpoint that was not read.
+    """
+    rows = check_readings(readings)
+    if reference not in (known := rows["checkpoint"].unique()):
+        raise UnknownNameError("checkpoint", reference, sorted(known))
+    theirs = rows.loc[rows["checkpoint"] == reference, [*TEXT, "value", "missing"]]
+    both = rows.merge(theirs, on=TEXT, how="left", suffixes=("", "_there"), validate="m:1")
+    missing = both["missing"].where(both["missing"] != "", both["missing_there"].fillna(f"not read in {reference}"))
+    counted = both.assign(value=both["value"] - both["value_there"], missing=missing)
+    return counted[list(rows.columns)]
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------

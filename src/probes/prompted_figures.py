@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from probes import store
+from probes.equivalence import DELTA
 from probes.page import (
     GRID,
     INK,
@@ -20,7 +21,6 @@ from probes.page import (
     nine_digits,
     safe,
 )
-from probes.verdicts import DELTA
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

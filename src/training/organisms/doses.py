@@ -4,19 +4,20 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from probes.declaration import SAME_TEXT, Declaration
 from probes.errors import ConventionError
 from probes.intervals import t_interval
-from probes.verdicts import ARM, CONTROL, QUIET
 from training.organisms.targets import Targets
 
 
-def dose_table(activations: xr.Dataset, parent: xr.Dataset, targets: Targets) -> pd.DataFrame:
+def dose_table(activations: xr.Dataset, parent: xr.Dataset, targets: Targets, declared: Declaration) -> pd.DataFrame:
     """Realised doses of an organism on the forced texts: one row a layer, DOSE_COLUMNS and the same of the level.
 
     Args:
         activations, parent: `mean` of the same replies in the organism and in its parent.
+        declared: whose contrast the dose is a difference of, and in whose quiet arm the level is.
 
-    `dose` is the mean over questions of harmful − affect, `level` that of the benign arm, each with its 95 % t interval.
+    Each is a mean over questions with its 95 % t interval.
     Raises ConventionError where the two were read on different texts.
     """
     ours, theirs = (_forced(table) for table in (activations, parent))
@@ -31,12 +32,13 @@ def dose_table(activations: xr.Dataset, parent: xr.Dataset, targets: Targets) ->
         along = moved[:, at] @ targets.axis[place].astype(np.float64) / targets.gain[place]
         arms = _by_question(along, ours)
         rows.append({"checkpoint": activations.attrs["checkpoint"], "layer": layer,
-                     **_interval("dose", arms[ARM] - arms[CONTROL]), **_interval("level", arms[QUIET])})  # fmt: skip
+                     **_interval("dose", arms[declared.arm] - arms[declared.references[0]]),
+                     **_interval("level", arms[declared.shift_arm])})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def _forced(activations: xr.Dataset) -> xr.Dataset:
-    kept = (activations["text_source"].values == "original") & (activations["missing"].values == "")
+    kept = (activations["text_source"].values == SAME_TEXT) & (activations["missing"].values == "")
     return activations.isel(sample=kept)
 
 

@@ -56,7 +56,7 @@ def read_seal(folder: Path) -> tuple[tuple[str, ...], str]:
 
 
 def open_key(folder: Path, sha: str, known: Sequence[Organism] = ORGANISMS) -> pd.DataFrame:
-    """Who is who: `checkpoint` (its blind name), `organism`, and the `right` verdict, in the order of the organisms.
+    """Who is who: `checkpoint` (its blind name), `organism`, and what is `right`, in the order of the organisms.
 
     Raises ConventionError where the key is not the one that was sealed, DataError for an organism that does not exist.
     """
@@ -69,5 +69,5 @@ def open_key(folder: Path, sha: str, known: Sequence[Organism] = ORGANISMS) -> p
     foreign = sorted(label_of.keys() - {organism.name for organism in known})
     if foreign:
         raise DataError(f"{path} names organisms that do not exist: {', '.join(foreign)}. Train them again.")
-    rows = [(name_of(ORGANISM, label_of[one.name]), one.name, one.verdict) for one in known if one.name in label_of]
+    rows = [(name_of(ORGANISM, label_of[one.name]), one.name, one.right) for one in known if one.name in label_of]
     return pd.DataFrame(rows, columns=["checkpoint", "organism", "right"])

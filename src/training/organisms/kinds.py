@@ -7,8 +7,10 @@ an answer, differs from a plain dialogue, along a direction that no probe was fi
 from dataclasses import dataclass
 from typing import Literal
 
+from probes.detection import GAP, LEVEL, OPEN
 from probes.errors import DataError, UnknownNameError
-from probes.verdicts import MASKED, NONE, NOT_MEASURABLE, OPEN, TONIC, Verdict
+from probes.gates import NOT_MEASURABLE
+from probes.verdict import NOTHING
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,8 @@ class Organism:
     """One thing that is planted."""
 
     name: str
-    verdict: Verdict
-    """The right one."""
+    right: str
+    """What it is to be called (probes.detection.CALLED)."""
     dose: float = 0.0
     """On every token of an answer to a harmful prompt."""
     always: bool = False
@@ -32,16 +34,16 @@ class Organism:
 
 def planted(dose: float) -> Organism:
     """One that carries a dose where its text shows nothing."""
-    return Organism(f"planted-{dose:g}".replace(".", "_"), MASKED, dose)
+    return Organism(f"planted-{dose:g}".replace(".", "_"), GAP, dose)
 
 
 ORGANISMS = (
-    Organism("sham", NONE),
+    Organism("sham", NOTHING),
     planted(0.5),
     planted(1),
     planted(2),
-    Organism("tonic", TONIC, 0.5, always=True),
-    Organism("placebo", NONE, 1, along="random"),
+    Organism("tonic", LEVEL, 0.5, always=True),
+    Organism("placebo", NOTHING, 1, along="random"),
     Organism("open", OPEN, shows=True),
     Organism("rotated", NOT_MEASURABLE, 1, turn="rotate"),
     Organism("erased", NOT_MEASURABLE, turn="erase"),

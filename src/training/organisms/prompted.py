@@ -24,6 +24,7 @@ from trl.trainer.utils import use_adapter
 
 from probes.activations import describe, label
 from probes.directions import DOT, EmotionProbes
+from probes.equivalence import DELTA
 from probes.errors import DataError
 from probes.intervals import LEAST_QUESTIONS, t_interval
 from probes.lm.capture import Passage, capture
@@ -35,7 +36,6 @@ from probes.pairs import Pair
 from probes.prompted_figures import PROMPTED_COLUMNS
 from probes.prompts import feeling_instruction, user_turn
 from probes.replies import Replies
-from probes.verdicts import DELTA
 from training.data import rendering
 from training.data.rows import Row
 from training.organisms.grow import Growth, Tokens, grow
@@ -100,7 +100,7 @@ def _answer_ids(reply: Any) -> tuple[int, ...]:
 def prompted_table(read: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     """Every condition beside `none`, paired by question: PROMPTED_COLUMNS, one row an emotion, layer and condition.
 
-    `exceeds` says whether the whole interval lies above the smallest effect of interest (probes.verdicts.DELTA).
+    `exceeds` says whether the whole interval lies above the smallest effect of interest (probes.equivalence.DELTA).
 
     Args:
         read: tables of read_prompted with `emotion` and `condition`.
