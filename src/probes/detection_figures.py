@@ -132,13 +132,13 @@ def _points(marker: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_organisms(figure: "Figure", rows: pd.DataFrame, limit: Limit, row: int) -> None:
-    for found, part in rows.groupby("found"):
-        sides = [("bottom right", "top right")[i % 2] for i in range(len(part))]  # names of neighbours apart
+    sides = [("bottom center", "top center", "middle right")[i % 3] for i in range(len(rows))]  # names of neighbours apart
+    for found, part in rows.assign(side=sides).groupby("found"):
         doses = error_bars(part.assign(mean=part["dose"], low=part["dose_low"], high=part["dose_high"]), INK)
         trace = {
             **_points(FOUND if found else MISSED), "x": part["dose"].tolist(), "y": part["mean"].tolist(),
             "error_y": error_bars(part, INK), "error_x": doses, "mode": "markers+text", "showlegend": False,
-            "text": [safe(name) for name in part["organism"]], "textposition": sides, "textfont": {"size": 12},
+            "text": [safe(name) for name in part["organism"]], "textposition": part["side"].tolist(), "textfont": {"size": 12},
             "hovertext": [_hover(one) for one in part.to_dict("records")], "hoverinfo": "text",
         }  # fmt: skip
         figure.add_trace(trace, row=row, col=1)
