@@ -65,8 +65,7 @@ def main(settings: Settings) -> None:
     verdicts, claims = tables["verdicts"], tables["claims"]
     inputs = {name: settings.readings(name) for name in ("original", *declared.checkpoints)}
     about = provenance(settings, load_probes(settings.probes).about_, {**inputs, "claims": settings.claims})
-    table = forest_table(claims, verdicts)
-    figures = {"Gap and level shift": (forest := verdict_forest(table))}
+    figures = {"Gap and level shift": (forest := verdict_forest(table := forest_table(claims, verdicts)))}
     if settings.curve.is_file():
         curve = beside_organisms(read_curve(settings.curve), claims, verdicts, declared)
         figures["What would have been seen: planted doses"] = detection_curves(curve)

@@ -132,7 +132,9 @@ def _points(marker: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_organisms(figure: "Figure", rows: pd.DataFrame, limit: Limit, row: int) -> None:
-    sides = [("bottom center", "top center", "middle right")[i % 3] for i in range(len(rows))]  # names of neighbours apart
+    sides = [
+        ("bottom center", "top center", "middle right")[i % 3] for i in range(len(rows))
+    ]  # names of neighbours apart
     for found, part in rows.assign(side=sides).groupby("found"):
         doses = error_bars(part.assign(mean=part["dose"], low=part["dose_low"], high=part["dose_high"]), INK)
         trace = {
