@@ -3,7 +3,8 @@
     python experiments/capture_replies.py --model tiny --layers 5 6
 
 Runs after write_replies. Writes activations/replies_<checkpoint>.safetensors, and anchors_<checkpoint>.safetensors with the
-texts that give readings their unit. One checkpoint is in memory at a time, and what is there is not made again.
+texts that give readings their unit; of the original prompts_original.safetensors too, the last token of what it refuses and of
+what it answers. One checkpoint is in memory at a time, and what is there is not made again.
 """
 
 from functools import partial
@@ -11,14 +12,17 @@ from functools import partial
 from probes import store
 from probes.activations import capture, save_activations
 from probes.lm import Model, family, load
-from probes.replies import load_replies
+from probes.replies import Replies, load_replies
 from probes.stimuli import capture_anchors
 from probes.stories import load_stories
 from settings import Settings, command
 
+ASKED = ("benign", "harmful")
+"""Arms whose prompts tell a refusal direction."""
+
 
 def ensure_streams(settings: Settings, model: Model) -> None:
-    """Both files of a checkpoint."""
+    """The files of a checkpoint."""
     name, layers = model.checkpoint.name, settings.shown_layers
     texts = {kind: settings.stories(kind) for kind in ("anchor", "anchor_neutral")} | {
         "replies": settings.replies(name)
@@ -35,7 +39,11 @@ def ensure_streams(settings: Settings, model: Model) -> None:
     def anchors():
         return capture_anchors(model, load_stories(texts["anchor"]), load_stories(texts["anchor_neutral"]), layers)
 
-    for make in (replies, anchors):
+    def prompts():
+        asked = [one for one in load_replies(settings.replies(name)) if one.text_source == "own" and one.arm in ASKED]
+        return capture(model, Replies(asked), layers, spans=("last_prompt",)).drop_vars("unit_mean")
+
+    for make in (replies, anchors, prompts) if name == "original" else (replies, anchors):
         parts = settings.parts(settings.activations(f"{make.__name__}_{name}"), made_of)
         parts.ensure(lambda make=make: partial(save_activations, activations=make()))
 

@@ -20,6 +20,7 @@ import tyro
 from scipy.stats import t as student
 
 import capture_replies
+import direction_free
 import recipe_table
 import reproduce
 from probes import lm, store
@@ -29,6 +30,7 @@ from probes.declaration import read_sealed
 from probes.directions import EmotionProbes, load_probes
 from probes.emotions import DOZEN, PANEL
 from probes.errors import ConventionError
+from probes.estimands import HALVES
 from probes.figure_tables import read_figure_table
 from probes.figures import similarity_bars
 from probes.gates import GATE_COLUMNS, MEASURABLE, NOT_MEASURABLE
@@ -303,12 +305,28 @@ def test_random_twins_collapse_the_headline(job):
     assert np.abs(mean / standard_error).max() < student.ppf(1 - 0.025 / len(mean), len(gaps) - 1)
 
 
-def test_every_recipe_is_refitted_on_what_the_job_keeps(job, tmp_path):
-    """As scripts, capture_replies and then recipe_table."""
-    some = replace(job, checkpoints=("antirefusal",), figures=tmp_path)
+@pytest.fixture(scope="module")
+def captured(job, tmp_path_factory):
+    """A job whose streams of replies are kept: of two checkpoints, with figures of their own."""
+    some = replace(job, checkpoints=("antirefusal",), figures=tmp_path_factory.mktemp("figures"))
     capture_replies.main(some)
-    recipe_table.main(some)
-    folder = some.figure_folder("recipes")
+    return some
+
+
+def test_the_check_without_a_direction_runs_on_what_the_job_keeps(captured):
+    direction_free.main(captured)
+    folder = captured.figure_folder("direction_free")
+    told, cosines, out = (pd.read_csv(folder / f"{name}.csv") for name in ("told_apart", "refusal", "refusal_out"))
+    assert set(told["checkpoint"]) == {"original", "antirefusal"}
+    assert set(told["contrast"]) == {"harmful − affect", "harmful − benign", " − ".join(HALVES)}
+    assert told["mean"].between(0, 1).all()
+    assert set(cosines["emotion"]) == set(DOZEN)
+    assert set(out["recipe"]) == {"sofroniew", "sofroniew, refusal out"}
+
+
+def test_every_recipe_is_refitted_on_what_the_job_keeps(captured):
+    recipe_table.main(captured)
+    folder = captured.figure_folder("recipes")
     conclusions = pd.read_csv(folder / "conclusions.csv")
     assert set(conclusions["recipe"]) == set(RECIPES)
     assert (conclusions.groupby("recipe").size() == len(conclusions) / len(RECIPES)).all()
