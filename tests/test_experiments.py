@@ -66,8 +66,8 @@ def jobs(tmp_path_factory):
     """
     here, command_line = (tmp_path_factory.mktemp(name) for name in ("here", "command_line"))
     run_job(here)
-    trained = Path("runs", "tiny", "tiny", "checkpoints")
-    shutil.copytree(here / trained, command_line / trained)
+    for trained in ("checkpoints", "samples"):
+        shutil.copytree(here / "runs/tiny/tiny" / trained, command_line / "runs/tiny/tiny" / trained)
     flags = ("--out", command_line / "runs", "--figures", command_line / "figures")
     done = subprocess.run(
         [sys.executable, "experiments/reproduce.py", *flags], cwd=ROOT, capture_output=True, text=True, check=False
@@ -367,15 +367,15 @@ def test_a_second_run_finds_everything_there(job, capsys):
 
 # ---- the scripts as commands -----------------------------------------------------------------------------------------
 
-KINDS = {
-    "train_checkpoint": "TrainSettings", "reproduce": "ReproduceSettings", "generate_data": "GenerateSettings",
-    "export_checkpoint": "ExportSettings", "fetch_rows": "FetchSettings", "over_training": "OverTrainingSettings",
-    "run_evals": "EvalSettings", "declare_claims": "DeclareSettings", "behaviour_examples": "ExamplesSettings",
-    "behaviour_over_training": "BehaviourTrainingSettings",
-}  # fmt: skip
-"""Scripts with flags of their own."""
-NO_STEPS = ("settings", "train_settings", "tour")  # what steps share, and a notebook, which test_tour runs
+NO_STEPS = ("settings", "train_settings", "organism_settings", "tour")  # what steps share, and a notebook of test_tour
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem not in NO_STEPS)
+
+
+def settings_of(script: str) -> type[Settings]:
+    """The flags of a script, as its last line names them."""
+    module = importlib.import_module(script)
+    (kind,) = re.findall(r"^    command\(main, (\w+), __doc__\)$", Path(str(module.__file__)).read_text(), re.MULTILINE)
+    return getattr(module, kind)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -383,10 +383,8 @@ def test_every_script_is_short_and_its_help_explains_every_setting(name, capsys)
     text = (ROOT / "experiments" / f"{name}.py").read_text()
     assert len(text.splitlines()) <= 80
     assert f"python experiments/{name}.py" in text.split('"""')[1]
-    module = importlib.import_module(name)
-    kind = KINDS.get(name, "Settings")
     with pytest.raises(SystemExit):
-        tyro.cli(getattr(module, kind), args=["--help"])
+        tyro.cli(settings_of(name), args=["--help"])
     shown = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
     options = shown.split("show this help message and exit")[1]
     explained = dict(re.findall(r" --([a-z]+) (.*?) ?\(default:", options))
@@ -474,7 +472,7 @@ def test_bad_input_ends_with_one_line_and_nothing_half_written(script, flags, wo
     monkeypatch.setattr(sys, "argv", [script, *flags])
     module = importlib.import_module(script)
     with pytest.raises(SystemExit) as ended:
-        command(module.main, getattr(module, KINDS.get(script, "Settings")), module.__doc__)
+        command(module.main, settings_of(script), module.__doc__)
     message = str(ended.value.code)
     assert words in message
     assert "\n" not in message
