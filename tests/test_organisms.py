@@ -62,7 +62,7 @@ SMALL = replace(
     PRESETS["tiny"], emotions=EMOTIONS, neutral_per_topic=1, answer_tokens=24, questions_per_domain=2, anchor_topics=6, held_out=4,
     controls=2, own_controls=1, per_cell=1,
 )  # fmt: skip
-STAGE = replace(grow.TINY, steps=40, rows_per_step=8, at_once=8)
+STAGE = replace(grow.TINY, steps=32, rows_per_step=6, at_once=6)
 GROWN = ("sham", "planted-1", "tonic", "placebo", "open", "rotated")
 
 
@@ -454,7 +454,7 @@ def test_the_parent_beside_it_is_frozen_and_the_organism_is_not(planting):
 
 def test_too_few_texts(study, material, texts):
     path = next(study.planted.glob("*.safetensors"))
-    with pytest.raises(DataError, match=r"32 texts where an organism takes 320"):
+    with pytest.raises(DataError, match=r"32 texts where an organism takes 192"):
         grow_organism(
             lm.load("tiny"), material.parent, planted(1), "guilty", path, texts, STAGE, study.trained, 0, "few"
         )
