@@ -26,7 +26,7 @@ KINDS = ("emotional", "neutral", "anchor", "anchor_neutral")  # what probes are 
 
 def refit(settings: Settings, model: Model, read: dict[str, Stories]) -> EmotionProbes:
     """Probes of a checkpoint on the stories of all, from file where a run before has made them."""
-    path = settings.gates(model.checkpoint.name).with_suffix(".probes.safetensors")
+    path = settings.refit(model.checkpoint.name)
     written = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
     parts = settings.parts(path, {"weights": model.weights, "texts": written})
     folds, start = dict.fromkeys((story.topic for story in read["emotional"]), 0), settings.size.start_token

@@ -128,6 +128,10 @@ class Settings:
         """What must hold before a number of a checkpoint is shown, and the unit of its readings."""
         return self.folder / "gates" / f"{checkpoint}.csv"
 
+    def refit(self, checkpoint: str) -> Path:
+        """Probes fitted anew in a checkpoint, on the stories that all are fitted on."""
+        return self.gates(checkpoint).with_suffix(".probes.safetensors")
+
     def replies(self, checkpoint: str, turn: str = "answer") -> Path:
         """Replies of a checkpoint: its answers, or what it says in the turn `follow_up`."""
         return self.folder / "replies" / f"{_turn_of(checkpoint, turn)}.jsonl"

@@ -21,6 +21,7 @@ from scipy.stats import t as student
 
 import capture_replies
 import direction_free
+import probe_columns
 import recipe_table
 import reproduce
 from probes import lm, store
@@ -322,6 +323,18 @@ def test_the_check_without_a_direction_runs_on_what_the_job_keeps(captured):
     assert told["mean"].between(0, 1).all()
     assert set(cosines["emotion"]) == set(DOZEN)
     assert set(out["recipe"]) == {"sofroniew", "sofroniew, refusal out"}
+
+
+def test_conclusions_are_drawn_with_every_kind_of_probes(captured):
+    probe_columns.main(captured)
+    folder = captured.figure_folder("probe_columns")
+    agreement, foretold = (pd.read_csv(folder / f"{name}.csv") for name in ("agreement", "realignment"))
+    assert set(agreement["n_recipes"]) == {3}
+    assert (
+        agreement.loc[agreement["checkpoint"] == "original", "recipes_agree"] == 3
+    ).mean() > 0.95  # nothing was changed
+    assert (foretold.loc[foretold["checkpoint"] == "original", "foretold"] == 0).all()
+    assert (foretold.loc[foretold["checkpoint"] == "antirefusal", "foretold"] > 0.2).all()
 
 
 def test_every_recipe_is_refitted_on_what_the_job_keeps(captured):

@@ -57,10 +57,11 @@ def read_heatmap(path: Path | str) -> pd.DataFrame:
     return nine_digits(table.astype({"mean": float, "n_questions": float, "delta": float}))
 
 
-def recipe_heatmap(table: pd.DataFrame) -> "Figure":
+def recipe_heatmap(table: pd.DataFrame, by: str = "recipe") -> "Figure":
     """Emotion × recipe, a row of panels a layer and a column a checkpoint: colour is the estimate, a mark the verdict.
 
-    Takes a heatmap_table, from memory or from its CSV. Raises ConventionError where models, contrasts or texts are mixed.
+    Takes a heatmap_table, from memory or from its CSV; `by` is what the title calls what differs between its columns. Raises
+    ConventionError where models, contrasts or texts are mixed.
     """
     check_one(table, ("model", "evidence", "text_source", "arm", "reference", "layer_convention"))
     layers = distinct(table, "layer")
@@ -68,7 +69,7 @@ def recipe_heatmap(table: pd.DataFrame) -> "Figure":
     emotions, recipes = distinct(table, "emotion"), distinct(table, "recipe")
     titles = [[f"<b>{safe(name)}</b> · layer {layer}" for name in checkpoints] for layer in layers]
     row = table.iloc[0]
-    title = f"{contrast_words(row['arm'], row['reference'])} by recipe · {TEXT_TITLES.get(row['text_source'], row['text_source'])}"
+    title = f"{contrast_words(row['arm'], row['reference'])} by {by} · {TEXT_TITLES.get(row['text_source'], row['text_source'])}"
     size = (max(26 * len(recipes), 200), min(max(24 * len(emotions), 120), 4200))
     figure = framed_panels(table, title, titles, size, [], 150, _caption(table))
     limit = float(np.nanmax(np.abs(table["mean"]))) or 1.0
@@ -105,9 +106,10 @@ def _map(
 
 def _caption(table: pd.DataFrame) -> str:
     row, counts = table.iloc[0], sorted(set(table["n_questions"].dropna().astype(int)))
+    sets = int(table["n_story_seeds"].max())
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     facts = [
-        f"Mean over {int(table['n_story_seeds'].max())} sets of stories of the paired difference in anchored units",
+        f"Mean over {sets} set{'s' if sets > 1 else ''} of stories of the paired difference in anchored units",
         f"({n} questions). ▲ rises, ▼ falls: the 95% t interval over questions excludes 0 with every set of stories; =: two",
         f"one-sided tests place it within ±{row['delta']:g} with every set; –: not measurable; no mark: open, or the sets",
         "disagree. A mark of direction says nothing of size: see the scale. One training run a checkpoint: about these",
