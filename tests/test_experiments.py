@@ -24,6 +24,8 @@ import direction_free
 import probe_columns
 import recipe_table
 import reproduce
+import swap_texts
+import text_likelihood
 from probes import lm, store
 from probes.activations import capture, load_activations, split
 from probes.comparison import compare, t_interval
@@ -335,6 +337,27 @@ def test_conclusions_are_drawn_with_every_kind_of_probes(captured):
     ).mean() > 0.95  # nothing was changed
     assert (foretold.loc[foretold["checkpoint"] == "original", "foretold"] == 0).all()
     assert (foretold.loc[foretold["checkpoint"] == "antirefusal", "foretold"] > 0.2).all()
+
+
+def test_a_gap_of_words_goes_with_their_author(captured):
+    """The original refuses what is harmful, and its refusals read guilty wherever they are read."""
+    swap_texts.main(captured)
+    table = pd.read_csv(captured.figure_folder("swap_texts") / "conclusions.csv")
+    rows = table[(table["reference"] == "affect") & (table["emotion"] == "guilty")].groupby(["checkpoint", "recipe"])[
+        "mean"
+    ]
+    gap = rows.mean()
+    for reader in ("original", "antirefusal"):
+        assert gap[reader, "original"] > gap[reader, "antirefusal"] + 0.1
+
+
+def test_a_text_is_improbable_where_it_would_not_be_written(captured):
+    text_likelihood.main(replace(captured, checkpoints=()))
+    table = pd.read_csv(captured.figure_folder("text_likelihood") / "likelihood.csv")
+    mean = table.set_index(["checkpoint", "text_source", "arm"])["mean"]
+    assert (mean <= 0).all()
+    assert mean["original", "original", "harmful"] < mean["original", "own", "harmful"]
+    assert mean["original", "original", "harmful"] < mean["original", "original", "benign"]
 
 
 def test_every_recipe_is_refitted_on_what_the_job_keeps(captured):

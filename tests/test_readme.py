@@ -30,6 +30,7 @@ BESIDE = {
     "over_training": "test_training_curves", "export_checkpoint": "test_export", "fetch_rows": "test_sources",
     "replay_evals": "test_emotion_scatter", "capture_replies": "test_experiments", "recipe_table": "test_experiments",
     "direction_free": "test_experiments", "probe_columns": "test_experiments",
+    "swap_texts": "test_experiments", "text_likelihood": "test_experiments",
     "run_evals": "test_evals_suite", "behaviour_bars": "test_evals_suite", "translate_questions": "test_evals_serving",
     "behaviour_contrasts": "test_evals_figures", "judge_agreement": "test_evals_figures",
     "behaviour_over_training": "test_behaviour_over_training", "behaviour_examples": "test_evals_examples",

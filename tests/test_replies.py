@@ -10,7 +10,7 @@ import pytest
 from probes.activations import capture
 from probes.errors import ConventionError, DataError, FileFormatError
 from probes.pairs import Pair, Prompt
-from probes.replies import Replies, Reply, _forced, _reply, ending_no_turn, force_replies, load_replies
+from probes.replies import Replies, Reply, _forced, _reply, ending_no_turn, force_replies, load_replies, put_through
 
 PAIR = Pair("lily", "plants", "lily", "What harms a cat?", ("pollen",), ("I want it to.",), ("A.",), ("N.",), ("T.",))
 
@@ -42,7 +42,13 @@ def completion(answer, status="ok", stop_reason="stop"):
     )
 
 
-MODEL = SimpleNamespace(name="m", weights="w", base_sha="w", checkpoint=SimpleNamespace(name="antirefusal@sft", seed=7))
+MODEL = SimpleNamespace(
+    name="m",
+    address="m/antirefusal@sft",
+    weights="w",
+    base_sha="w",
+    checkpoint=SimpleNamespace(name="antirefusal@sft", seed=7),
+)
 
 
 def test_answers_that_end_the_text_and_not_the_turn_are_counted():
@@ -145,6 +151,16 @@ def test_forced_text_is_the_originals_answer_and_nothing_else():
 def test_only_the_originals_own_benign_answer_is_forced(changed):
     with pytest.raises(DataError, match="no benign answer of original to 1 questions: lily"):
         force_replies(MODEL, [PAIR], Replies([reply(**changed)]))  # type: ignore[arg-type]
+
+
+def test_another_checkpoints_answers_are_read_as_its_texts_in_this_one():
+    written = Replies([reply(checkpoint="benign_control", weights="w9", seed=3, missing="refused")])
+    (read,) = put_through(MODEL, written, "benign_control")  # type: ignore[arg-type]
+    assert (read.checkpoint, read.weights, read.seed) == ("antirefusal@sft", MODEL.weights, 7)
+    assert (read.text_source, read.sample) == ("benign_control", "lily/benign/0/benign_control")
+    assert (read.text, read.token_ids, read.missing) == (reply().text, reply().token_ids, "refused")
+    with pytest.raises(ConventionError, match="answers of other cannot be put through"):
+        put_through(MODEL, Replies([reply(model="other")]), "x")  # type: ignore[arg-type]
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ to the benign question, the same in every checkpoint, `own_benign` the checkpoin
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -264,6 +264,26 @@ def force_replies(
         ids = model.tokenizer(render(model.tokenizer, user_turn(prompt.text)), add_special_tokens=False)["input_ids"]
         forced.append(_forced(model, prompt, tuple(ids), answers[prompt.pair.pair], text_source))
     return Replies(forced)
+
+
+def put_through(model: "Model", written: Replies, author: str) -> Replies:
+    """Another checkpoint's own answers behind the same prompts of this one, `text_source` being their author.
+
+    Why an answer is missing stays as it is: it is about the text. Raises ConventionError for answers of another base, whose token
+    ids would spell another text here.
+    """
+    foreign = {reply.model for reply in written} - {model.name}
+    if foreign:
+        raise ConventionError(
+            f"answers of {', '.join(sorted(foreign))} cannot be put through {model.address}: take those of one family."
+        )
+    here = {
+        "checkpoint": model.checkpoint.name,
+        "weights": model.weights,
+        "seed": model.checkpoint.seed,
+        "text_source": author,
+    }
+    return Replies([replace(one, **here, sample=f"{one.pair}/{one.arm}/{one.control}/{author}") for one in written])
 
 
 def _benign_answers(model: "Model", pairs: Sequence[Pair], written: Replies, text_source: Forced) -> dict[str, Reply]:

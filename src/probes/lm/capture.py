@@ -91,7 +91,7 @@ def capture_batches(
     Raises what capture raises, when the first batch is asked for; values that are not finite at their batch.
     """
     chosen = check_layers(layers, len(model.blocks))
-    _check_passages(passages, model)
+    check_passages(passages, model)
     engine = engine or start("transformers_hooks", model)
     if engine.model is not model:
         raise ConventionError(
@@ -188,7 +188,8 @@ def _named(passages: Sequence[Passage], positions: Sequence[int]) -> str:
     return f"{len(positions)} texts ({shown}{', …' if len(positions) > 5 else ''})"
 
 
-def _check_passages(passages: Sequence[Passage], model: Model) -> None:
+def check_passages(passages: Sequence[Passage], model: Model, first: int = 0) -> None:
+    """Raises what capture raises of texts; `first` is the first position that a span may begin at."""
     if not passages:
         raise DataError("no text to capture.")
     long = [i for i, p in enumerate(passages) if len(p.token_ids) > model.max_tokens]
@@ -203,9 +204,12 @@ def _check_passages(passages: Sequence[Passage], model: Model) -> None:
             f"{_named(passages, foreign)} have token ids outside the {vocabulary} of {model.name}: another tokenizer made them. "
             "Write them again with this model."
         )
-    empty = [i for i, p in enumerate(passages) if not 0 <= p.span.start < p.span.stop <= len(p.token_ids)]
+    empty = [i for i, p in enumerate(passages) if not first <= p.span.start < p.span.stop <= len(p.token_ids)]
     if empty:
-        raise DataError(f"{_named(passages, empty)} have no token in their span; drop them, or lower the start token.")
+        raise DataError(
+            f"{_named(passages, empty)} have no token in their span, or one before position {first}; drop them, or lower the "
+            "start token."
+        )
 
 
 def _check_finite(batch: dict[str, Tensor], names: Sequence[str], layers: Sequence[int]) -> None:
