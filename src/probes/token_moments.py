@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from probes.activations import describe, story_passages
@@ -19,21 +18,12 @@ from probes.errors import DataError
 from probes.lm.capture import capture_batch, check_layers
 from probes.lm.engines import start
 from probes.lm.generate import batches
-from probes.lm.reducers import MomentSums
+from probes.lm.reducers import EachToken, MomentSums
 from probes.moments import Moments, pack
 
 if TYPE_CHECKING:
     from probes.lm.model import Model
     from probes.stories import Stories
-
-
-class EachToken:
-    """h of each token that counts, one after the other: of a batch, (token, feature)."""
-
-    name = "token"
-
-    def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        return hidden[mask].float()
 
 
 def capture_tokens(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from probes.activations import describe
 from probes.doctor import Line, Verdict
-from probes.lm.capture import PaddingSide, Passage, capture, pad_batch, reduce_batch
+from probes.lm.capture import PaddingSide, Passage, capture, pad_batch
 from probes.lm.chat import CLOSE, OPEN, render, token_spans
 from probes.lm.checkpoints import Checkpoint
 from probes.lm.engines import Engine
@@ -93,7 +93,7 @@ def _mask(case: Case) -> Finding:
     layers, other = range(len(case.model.blocks)), case.passages[0].token_ids[0]
 
     def read(pad: int, side: PaddingSide) -> Pooled:
-        reduced = reduce_batch(case.engine, pad_batch(case.passages, pad, side), layers, REDUCERS)
+        reduced = case.engine.reduce(pad_batch(case.passages, pad, side), layers, REDUCERS)
         return {name: values.cpu().numpy() for name, values in reduced.items()}
 
     worst = max(apart(read(other, side), read(pad_token(case.model), side)) for side in ("left", "right"))
@@ -161,8 +161,7 @@ def _kept(
 ) -> dict[int, Tensor]:
     """What `visit` is given (text, position, feature), as it is or copied when it comes."""
     seen: dict[int, Tensor] = {}
-    device = engine.model.network.device
-    ids, attention, _ = (tensor.to(device) for tensor in padded)
+    ids, attention, _ = (tensor.to(engine.device) for tensor in padded)
     engine.run(ids, attention, layers, lambda layer, hidden: seen.update({layer: hidden.clone() if copy else hidden}))
     return seen
 
