@@ -8,23 +8,30 @@ from functools import partial
 import pytest
 import torch
 
+import fake_vllm
 from faulty_engines import (
     ColumnOffset,
+    DeltaExtension,
     ElementZero,
     ElementZeroBare,
-    FakeVLLM,
+    LateExtension,
     LayerOffByOne,
     NoMask,
     NormedLast,
+    OverwritingExtension,
+    PrefixesKept,
+    PrefixRowsForgotten,
     ReusedBuffer,
     SavedWithoutCopy,
+    SortingExtension,
+    VLLMWith,
 )
 from probes import activations, doctor
 from probes.__main__ import main
 from probes.directions import EmotionProbes, load_probes
 from probes.doctor import Doctor, Line, Verdict, examine, read_verdict
 from probes.errors import ConventionError, FileFormatError
-from probes.lm import checks
+from probes.lm import checks, load
 from probes.lm.checks import CHECKS, line_of, verdict
 from probes.lm.engines import start
 from probes.lm.parity import case_of
@@ -32,8 +39,19 @@ from small_model import ARCHITECTURES, save_small_model, small_model
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small_model()
+def saved(tmp_path_factory):
+    """The small model as a folder, which vLLM reads by itself."""
+    return save_small_model(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.fixture(scope="module")
+def model(saved):
+    return load(saved)
+
+
+@pytest.fixture(autouse=True)
+def no_vllm_but_a_fake_one(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", fake_vllm.module())
 
 
 def by_name(found):
@@ -51,12 +69,14 @@ def test_a_healthy_engine_is_green_on_every_architecture(architecture):
     assert lines["chunked prefill"].figure is None
 
 
-def test_a_healthy_stand_in_for_vllm_is_green_where_it_has_chunks_and_prefixes(model):
-    found = verdict(FakeVLLM(model))
+def test_a_healthy_vllm_is_green_where_it_has_chunks(model):
+    found = verdict(start("vllm", model))
     assert found.red == [], "\n".join(map(str, found.lines))
     lines = by_name(found)
-    assert {lines[name].status for name in ("chunked prefill", "prefix cache", "engine against engine")} == {"green"}
+    assert {lines[name].status for name in ("chunked prefill", "engine against engine")} == {"green"}
+    assert lines["routing flips between engines"].status == "green"
     assert lines["tensor against tuple"].status == "does not apply"
+    assert lines["prefix cache"].status == "does not apply"
 
 
 FAULTS = {
@@ -66,12 +86,17 @@ FAULTS = {
     "layer off by one": (LayerOffByOne, "layer i is hidden_states[i + 1]"),
     "normed last layer": (NormedLast, "last layer un-normed"),
     "missing mask": (NoMask, "attention mask honoured"),
-    "prefix-cache rows missing": (partial(FakeVLLM, fault="prefixes"), "prefix cache"),
-    "later chunk overwrites earlier": (partial(FakeVLLM, fault="chunks"), "chunked prefill"),
-    "residual not summed": (partial(FakeVLLM, fault="residual"), "layer i is hidden_states[i + 1]"),
+    "prefixes cached": (PrefixesKept, "prefix cache"),
+    "prefix-cache rows missing": (PrefixRowsForgotten, "prefix cache"),
+    "later chunk overwrites earlier": (partial(VLLMWith, extension=OverwritingExtension), "chunked prefill"),
+    "residual not summed": (partial(VLLMWith, extension=DeltaExtension), "layer i is hidden_states[i + 1]"),
+    "residual summed after the next layer": (
+        partial(VLLMWith, extension=LateExtension),
+        "layer i is hidden_states[i + 1]",
+    ),
     "buffer mutated after saving": (SavedWithoutCopy, "outputs stay as given"),
     "buffer mutated by the next pass": (ReusedBuffer, "outputs stay as given"),
-    "results sorted by id": (partial(FakeVLLM, fault="order"), "results in the order of the texts"),
+    "results sorted by id": (partial(VLLMWith, extension=SortingExtension), "results in the order of the texts"),
 }
 
 
@@ -85,10 +110,8 @@ def test_a_fault_turns_its_line_red(fault, precision, request):
 
 
 @pytest.fixture(scope="module")
-def in_bfloat16():
-    model = small_model()
-    model.network.to(torch.bfloat16)
-    return model
+def in_bfloat16(saved):
+    return load(saved, dtype=torch.bfloat16)
 
 
 # ---- precision, attention and adapters -------------------------------------------------------------------------------

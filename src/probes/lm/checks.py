@@ -31,7 +31,7 @@ from probes.lm.parity import (
     passages_of,
     truth_of,
 )
-from probes.lm.precision import dtypes, flips_in_batches, flips_in_dtypes
+from probes.lm.precision import dtypes, flips_between_engines, flips_in_batches, flips_in_dtypes
 from probes.prompts import user_turn
 
 LONG, PREFIX = 512, 40
@@ -302,5 +302,6 @@ CHECKS: dict[str, Callable[[Case], Finding]] = {
     "dtype": dtypes,
     "routing flips between batch sizes": flips_in_batches,
     "routing flips between dtypes": flips_in_dtypes,
+    "routing flips between engines": flips_between_engines,
 }
 """Name of the line → its check; the adapter's comes last."""

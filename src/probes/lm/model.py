@@ -119,7 +119,9 @@ def load(
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)
     entry, (dtype, device) = model_entry(checkpoint.model), placement(dtype, device)
-    network, tokenizer = _without_weights(entry, dtype) if device == WITHOUT_WEIGHTS else load_base(entry, dtype, device)
+    network, tokenizer = (
+        _without_weights(entry, dtype) if device == WITHOUT_WEIGHTS else load_base(entry, dtype, device)
+    )
     model = Model(entry, checkpoint, network, tokenizer, weights_sha(entry))
     if checkpoint.adapter is None:
         return model

@@ -1,12 +1,13 @@
 """How far a model moves with its precision, and how many tokens a mixture of experts then sends elsewhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from probes.lm.capture import Passage, pad_batch
+from probes.lm.engines import Engine
 from probes.lm.model import Model
 from probes.lm.parity import Case, DoesNotApplyError, Finding, apart, in_words, pad_token, truth_of
 
@@ -73,6 +74,46 @@ def flips_in_dtypes(case: Case) -> Finding:
         figure = _flips(ours, _routes(case.model, case.passages))
     names = " and ".join(str(dtype).removeprefix("torch.") for dtype in (mine, theirs))
     return Finding(figure, f"share of tokens and layers whose experts differ between {names}")
+
+
+def flips_between_engines(case: Case) -> Finding:
+    """Tokens that transformers' own routers send to other experts where a layer is given what the engine read below it."""
+    if case.engine.name == "transformers_hooks":
+        raise DoesNotApplyError("this is the reference itself; name another with --engine")
+    ours, theirs = _routes(case.model, case.passages), []
+    for passage in case.passages:
+        with _fed(case.model, _streams(case.engine, passage)):
+            theirs += _routes(case.model, [passage])
+    figure = _flips(ours, theirs)
+    what = "share of tokens and layers whose experts differ where the engine's output of the layer below goes in"
+    if case.model.network.dtype != torch.float32:
+        return Finding(figure, what)
+    return Finding(figure, f"{what}; bound: ties that float32 rounding may turn", NEAR_TIES)
+
+
+def _streams(engine: Engine, passage: Passage) -> dict[int, Tensor]:
+    """Layer → (1, position, feature) as the engine gives it."""
+    streams: dict[int, Tensor] = {}
+    ids = torch.tensor([list(passage.token_ids)], device=engine.device)
+    engine.run(ids, torch.ones_like(ids), range(len(engine.model.blocks)), streams.__setitem__)
+    return streams
+
+
+@contextmanager
+def _fed(model: Model, streams: dict[int, Tensor]) -> Iterator[None]:
+    """Each block is given this output of the one below in place of its own."""
+
+    def feed(stream: Tensor) -> Callable[[nn.Module, tuple], tuple]:
+        return lambda _module, args: (stream.to(args[0].device, args[0].dtype), *args[1:])
+
+    handles = [
+        block.register_forward_pre_hook(feed(streams[layer - 1])) for layer, block in enumerate(model.blocks) if layer
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @torch.inference_mode()

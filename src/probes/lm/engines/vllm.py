@@ -90,7 +90,10 @@ class VLLM(Engine):
         asked = _asked(attention.bool(), span, torch.arange(len(ids)) if row is None else row)
         watched = (list(layers), [name_of(reducer) for reducer in reducers], asked)
         self.llm.collective_rpc("watch_residuals", args=watched)
-        prompts, sampling = [{"prompt_token_ids": text} for text in texts], [self._sampling(i) for i in range(len(texts))]
+        prompts, sampling = (
+            [{"prompt_token_ids": text} for text in texts],
+            [self._sampling(i) for i in range(len(texts))],
+        )
         self.llm.generate(prompts, sampling, use_tqdm=False)
         kept = _checked(self.llm.collective_rpc("collect_residuals"), self.model)
         return {
