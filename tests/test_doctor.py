@@ -199,7 +199,7 @@ def test_the_command_prints_a_line_a_check_and_writes_the_verdict(folder, tmp_pa
 
 
 def test_red_ends_with_exit_code_1_and_json_is_json(folder, monkeypatch, capsys):
-    monkeypatch.setattr("probes.lm.engines.start", lambda _name, model: LayerOffByOne(model))
+    monkeypatch.setattr("probes.lm.engines.start", lambda _name, model, _whole: LayerOffByOne(model))
     with pytest.raises(SystemExit, match="lines are red: layer i is hidden_states"):
         run(monkeypatch, folder, "--json")
     found = json.loads(capsys.readouterr().out)

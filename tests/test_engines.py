@@ -126,7 +126,7 @@ def test_activations_of_two_engines_are_never_mixed(stories, monkeypatch):
     ours = probes.capture(model, stories, start_token=3)
     sums = probes.capture_moments(model, stories, folds, start_token=3)
     fitted = probes.EmotionProbes("difference_of_means").fit(ours)
-    monkeypatch.setattr("probes.lm.engines._started", lambda _name, model: Renamed(model))
+    monkeypatch.setattr("probes.lm.engines._started", lambda _name, model, _whole: Renamed(model))
     theirs = probes.capture(model, stories, start_token=3, engine="nnsight")
     assert (ours.attrs["engine"], theirs.attrs["engine"]) == ("transformers_hooks", "nnsight")
     with pytest.raises(ConventionError, match="differ in engine: 'transformers_hooks' and 'nnsight'"):

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,17 +41,27 @@ LONG, PREFIX = 512, 40
 QUESTION, THOUGHTS, ANSWER = "Where are the maps?", "They asked for the maps.", "On the lower floor, behind the stairs."
 
 
-def verdict(engine: Engine, attached: Pooled | None = None) -> Verdict:
+def verdict(engine: Engine, attached: Pooled | None = None, reference: Model | None = None) -> Verdict:
     """Every check of an engine.
 
     Args:
         attached: what attached_states gave, for a checkpoint with an adapter.
+        reference: the model with its weights, where the engine's has none.
+
+    Raises ConventionError for a reference of other weights.
     """
-    case = case_of(engine)
+    case = case_of(engine, reference)
     checks = {**CHECKS, "adapter merged against attached": lambda case: _adapter(case, attached)}
-    versions = {name: version(name) for name in ("torch", "transformers")}
-    about = {**describe(engine.model, engine.name), "device": str(engine.model.network.device), "versions": versions}
+    about = {**about_engine(engine), "device": str(case.model.network.device)}
     return Verdict(about, tuple(line_of(name, check, case) for name, check in checks.items()))
+
+
+def about_engine(engine: Engine) -> dict[str, Any]:
+    """What a verdict on an engine is about: the model, and the libraries that compute."""
+    names = ["torch", "transformers"]
+    if engine.name != "transformers_hooks":
+        names += packages_distributions().get(engine.name, [])  # a build of vLLM for CPUs goes by another name
+    return {**describe(engine.model, engine), "versions": {name: version(name) for name in dict.fromkeys(names)}}
 
 
 def attached_states(checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | None) -> Pooled:
@@ -81,11 +92,11 @@ def line_of(name: str, check: Callable[[Case], Finding], case: Case) -> Line:
 
 
 def _batch(case: Case) -> Finding:
-    return case.held(apart(case.read(), case.read(together=False)), "eight texts in a batch against each alone")
+    return case.held(apart(case.together, case.alone), "eight texts in a batch against each alone")
 
 
 def _sides(case: Case) -> Finding:
-    return case.held(apart(case.read(side="left"), case.read()), "left padding against right")
+    return case.held(apart(case.read(side="left"), case.together), "left padding against right")
 
 
 def _mask(case: Case) -> Finding:
@@ -105,10 +116,9 @@ def _tuples(case: Case) -> Finding:
         raise DoesNotApplyError(
             f"{case.engine.name} has layers of its own and reads none of transformers' return values"
         )
-    want = case.read()
     with _returning_tuples(case.model):
         got = case.read()
-    return case.held(apart(got, want), "layers that return a tuple against layers that return a tensor")
+    return case.held(apart(got, case.together), "layers that return a tuple against layers that return a tensor")
 
 
 @contextmanager
@@ -135,12 +145,12 @@ def _returning_tuples(model: Model) -> Iterator[None]:
 
 
 def _index(case: Case) -> Finding:
-    figure = apart(case.read(together=False), case.truth, slice(None, -1))
+    figure = apart(case.alone, case.truth, slice(None, -1))
     return case.held(figure, "layer i against hidden_states[i + 1], all but the last")
 
 
 def _last(case: Case) -> Finding:
-    figure = apart(case.read(together=False), case.truth, slice(-1, None))
+    figure = apart(case.alone, case.truth, slice(-1, None))
     return case.held(figure, "the last layer against what the final norm takes")
 
 
@@ -275,13 +285,18 @@ def _kernel(case: Case) -> Finding:
 def _engines(case: Case) -> Finding:
     if case.engine.name == "transformers_hooks":
         raise DoesNotApplyError("this is the reference itself; name another with --engine")
-    ours, theirs = case.read(), capture(case.model, case.passages, "all", REDUCERS, label="")
+    ours, theirs = case.together, capture(case.model, case.passages, "all", REDUCERS, label="")
     return case.held(apart(ours, theirs), f"against transformers_hooks ({in_words(ours, theirs)})")
 
 
 def _adapter(case: Case, attached: Pooled | None) -> Finding:
     if attached is None:
-        raise DoesNotApplyError("this checkpoint has no adapter")
+        model = case.model
+        raise DoesNotApplyError(
+            f"the adapter was merged already; `python -m probes doctor {model.address}` attaches it too"
+            if model.checkpoint.adapter
+            else "this checkpoint has no adapter"
+        )
     return case.held(apart(case.truth, attached), "adapter merged into the weights against attached to them")
 
 

@@ -7,11 +7,13 @@ moves by when a text goes in a batch instead of alone, at least the step of the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from probes.errors import ConventionError
 from probes.lm.capture import PaddingSide, Passage, capture, pad_batch
 from probes.lm.engines import Engine
 from probes.lm.model import Model
@@ -62,14 +64,22 @@ class Case:
     """An engine with eight texts and what transformers gives for them, one at a time and without padding."""
 
     engine: Engine
+    model: Model
+    """The reference: the engine's own, or the same with its weights where that has none."""
     passages: list[Passage]
     truth: Pooled
     bound: float
     why: str
 
-    @property
-    def model(self) -> Model:
-        return self.engine.model
+    @cached_property
+    def together(self) -> Pooled:
+        """What the engine gives, all texts in one batch."""
+        return self.read()
+
+    @cached_property
+    def alone(self) -> Pooled:
+        """What the engine gives, each text in a batch of its own."""
+        return self.read(together=False)
 
     def held(self, figure: float, what: str) -> Finding:
         """A figure held to the case's bound."""
@@ -79,19 +89,21 @@ class Case:
         """What the engine gives, all texts in one batch or each alone."""
         texts = passages or self.passages
         budget = len(texts) * max(len(text.token_ids) for text in texts) if together else 1
-        return capture(self.model, texts, "all", REDUCERS, budget, side, label="", engine=self.engine)
+        return capture(self.engine.model, texts, "all", REDUCERS, budget, side, label="", engine=self.engine)
 
 
-def case_of(engine: Engine) -> Case:
-    """The eight texts by transformers, and how far an engine may be from that."""
-    model = engine.model
+def case_of(engine: Engine, reference: Model | None = None) -> Case:
+    """The eight texts by transformers, and how far an engine may be from that. Raises ConventionError for other weights."""
+    model = reference or engine.model
+    if (model.weights, model.network.dtype) != (engine.model.weights, engine.model.network.dtype):
+        raise ConventionError(f"{engine.name} runs {engine.model}, and {model} is to vouch for it: load the same one.")
     passages = passages_of(model)
     truth = truth_of(model, passages)
     if model.network.dtype == torch.float32:
-        return Case(engine, passages, truth, ROUNDING, "bound: what capture promises in float32")
+        return Case(engine, model, passages, truth, ROUNDING, "bound: what capture promises in float32")
     step, noise = torch.finfo(model.network.dtype).eps, apart(_in_one_batch(model, passages), truth)
     why = f"bound: 4 × transformers' own drift in a batch, {noise:.1g}"
-    return Case(engine, passages, truth, min(max(step, 4 * noise), CEILING), why)
+    return Case(engine, model, passages, truth, min(max(step, 4 * noise), CEILING), why)
 
 
 def passages_of(model: Model) -> list[Passage]:

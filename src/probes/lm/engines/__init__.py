@@ -13,7 +13,6 @@ from probes.errors import ConventionError, MissingInputError, UnknownNameError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from probes.doctor import Verdict
     from probes.lm.model import Model
     from probes.lm.reducers import Reducer
 
@@ -40,13 +39,10 @@ class Engine(Protocol):
     """Tokens that one pass takes; a longer text comes in several. None if a text always goes whole."""
     keeps_prefixes: bool
     """Whether what texts begin with alike is computed once and kept."""
-    verdict: "Verdict | None"
-    """What the doctor found (doctor.examined); activations then say so."""
-
-    @property
-    def device(self) -> str:
-        """Where reduced batches are."""
-        ...
+    device: str
+    """Where reduced batches are."""
+    examined: dict[str, str]
+    """What activations say of the doctor's findings (doctor.examined); nothing where it was not asked."""
 
     def run(self, input_ids: "Tensor", attention_mask: "Tensor", layers: Sequence[int], visit: Visit) -> None:
         """One pass of padded ids (text, position); `visit` sees each layer's output, which nothing changes afterwards."""
@@ -63,21 +59,21 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds beside the model."""
+        """Let go of the model and of all that was started for it; nothing can be read with this engine afterwards."""
         ...
 
 
-def start(engine: "str | Engine", model: "Model", whole: Path | None = None) -> Engine:
+def start(engine: "str | Engine", model: "Model", merged: Path | None = None) -> Engine:
     """The engine of this name, ready to run the model; one that was started already is given back.
 
     Args:
-        whole: folder with a trained checkpoint as a whole model (training.export), for an engine that loads the weights itself.
+        merged: folder with a trained checkpoint as a whole model (training.export), for an engine that loads the weights itself.
 
     Raises UnknownNameError, MissingInputError for one that is not installed or has no weights to load, ConventionError for a
     model that it cannot run, or a started engine of another model.
     """
     if isinstance(engine, str):
-        return _start(engine, model, whole)
+        return _start(engine, model, merged)
     if engine.model is not model:
         raise ConventionError(
             f"the engine {engine.name} runs {engine.model.address}, not {model.address}: start its own."
@@ -85,11 +81,11 @@ def start(engine: "str | Engine", model: "Model", whole: Path | None = None) -> 
     return engine
 
 
-def _start(name: str, model: "Model", whole: Path | None) -> Engine:
+def _start(name: str, model: "Model", merged: Path | None) -> Engine:
     if name not in get_args(EngineName):
         raise UnknownNameError("engine", name, get_args(EngineName))
     try:
-        return _started(name, model, whole)
+        return _started(name, model, merged)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
@@ -98,7 +94,7 @@ def _start(name: str, model: "Model", whole: Path | None) -> Engine:
         ) from error
 
 
-def _started(name: str, model: "Model", whole: Path | None) -> Engine:
+def _started(name: str, model: "Model", merged: Path | None) -> Engine:
     """Engines are imported when they are asked for: they take seconds, and nnsight changes `object` for the whole process."""
     if name == "transformer_lens":
         from probes.lm.engines.transformer_lens import TransformerLens
@@ -111,7 +107,7 @@ def _started(name: str, model: "Model", whole: Path | None) -> Engine:
     if name == "vllm":
         from probes.lm.engines.vllm import VLLM
 
-        return VLLM(model, whole)
+        return VLLM(model, merged)
     from probes.lm.engines.transformers_hooks import TransformersHooks
 
     return TransformersHooks(model)

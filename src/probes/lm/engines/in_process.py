@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from probes.doctor import Verdict
 from probes.lm.engines import Engine, Padded
 from probes.lm.model import Model
 from probes.lm.reducers import Reducer
@@ -16,15 +15,9 @@ class InProcess(Engine):
 
     chunk_tokens = None
     keeps_prefixes = False
-    verdict: Verdict | None = None
 
     def __init__(self, model: Model):
-        self.model = model
-
-    @property
-    def device(self) -> str:
-        """The model's."""
-        return str(self.model.network.device)
+        self.model, self.device, self.examined = model, str(model.network.device), {}
 
     def reduce(
         self, padded: Padded, layers: Sequence[int], reducers: Sequence[Reducer], row: Tensor | None = None
@@ -45,4 +38,5 @@ class InProcess(Engine):
         }
 
     def close(self) -> None:
-        """There is nothing: the network is the model's."""
+        """Let go of the model, so that the next has room whoever still holds the engine."""
+        self.__dict__.clear()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from probes.lm.engines.vllm_worker import TEXT, Asked, Kept, ResidualReduction, 
 from probes.lm.model import RANDOM_WEIGHTS, Model
 from probes.lm.reducers import EachToken, Reducer
 from probes.lm.weights import local_file
-
-if TYPE_CHECKING:
-    from probes.doctor import Verdict
 
 STEP_TOKENS = 8192
 """Tokens of one step: enough to keep a GPU busy, and 70 MB of float32 for a width of 2048."""
@@ -46,6 +43,9 @@ class VLLM(Engine):
 
     The model beside it needs no weights (lm.load with device="meta"). Each text is a request that writes one token, so that
     its own tokens are all run; the LM head and the layers after the last one asked for are run too.
+
+    Raises ModuleNotFoundError without vllm, MissingInputError for a trained checkpoint that was not merged, ConventionError for
+    a folder with another one or weights that are in no file, and what vLLM raises.
     """
 
     name = "vllm"
@@ -54,17 +54,17 @@ class VLLM(Engine):
     device = "cpu"  # where the workers' results arrive
     extension: type = ResidualReduction
 
-    def __init__(self, model: Model, whole: Path | None = None):
-        self.model, self.verdict = model, None
+    def __init__(self, model: Model, merged: Path | None = None):
+        self.model, self.examined = model, {}
         self.chunk_tokens: int | None = min(STEP_TOKENS, model.max_tokens // 3)  # the longest text takes several steps
         os.environ.update(ENVIRONMENT | {name: os.environ.get(name, value) for name, value in DEFAULTS.items()})
         self.vllm = import_module("vllm")
-        self.llm = self.vllm.LLM(**self.options(whole_model(model, whole)))
+        self.llm = self.vllm.LLM(**self.options(_folder(model, merged)))
 
     def options(self, folder: Path) -> dict[str, Any]:
         """What vLLM is started with. Hooks do not outlive a graph, and what is cached is not computed: neither is used."""
         return {
-            "model": str(folder), "dtype": str(self.model.network.dtype).removeprefix("torch."), "skip_tokenizer_init": True,
+            "model": str(folder), "dtype": _dtype(self.model), "skip_tokenizer_init": True,
             "enforce_eager": True, "enable_prefix_caching": False, "async_scheduling": False,
             "enable_chunked_prefill": True, "max_num_batched_tokens": self.chunk_tokens,
             "max_model_len": self.model.max_tokens + 1, "tensor_parallel_size": max(torch.cuda.device_count(), 1),
@@ -106,16 +106,13 @@ class VLLM(Engine):
     def close(self) -> None:
         """End vLLM, so that its memory is free."""
         self.llm.llm_engine.engine_core.shutdown()
-        del self.llm
+        self.__dict__.clear()
         gc.collect()
         import_module("vllm.distributed").cleanup_dist_env_and_memory()
 
 
-def whole_model(model: Model, whole: Path | None) -> Path:
-    """The folder that vLLM loads: the model's own, or of a trained checkpoint the one that it was exported to.
-
-    Raises MissingInputError for a trained checkpoint without one, ConventionError for that of another or random weights.
-    """
+def _folder(model: Model, merged: Path | None) -> Path:
+    """What vLLM loads: the model's own folder, or that of a trained checkpoint merged into a whole model."""
     if model.base_sha.startswith(RANDOM_WEIGHTS):
         raise ConventionError(
             f"vLLM loads weights from files, and those of {model.address} are in no file. Take transformers_hooks."
@@ -124,22 +121,28 @@ def whole_model(model: Model, whole: Path | None) -> Path:
         config = local_file(model.entry, "config.json")
         assert config is not None  # the model was loaded from there
         return config.parent
-    if whole is None or not (whole / EXPORT_RECORD).is_file():
+    if merged is None or not (merged / EXPORT_RECORD).is_file():
         raise MissingInputError(
-            f"vLLM reads {model.address} as a whole model, and {whole or 'no folder'} holds none. Write it: python "
+            f"vLLM reads {model.address} as a whole model, and {merged or 'no folder'} holds none. Write it: python "
             f"experiments/export_checkpoint.py --model {model.name} --checkpoint {model.checkpoint.name} --to FOLDER"
         )
-    manifest = store.read_json(whole / EXPORT_RECORD).get("manifest")
-    if manifest != model.weights:
+    record = store.read_json(merged / EXPORT_RECORD)
+    if (record.get("manifest"), record.get("dtype")) != (model.weights, _dtype(model)):
         raise ConventionError(
-            f"{whole} was exported from another checkpoint (manifest {str(manifest)[:12]}) than {model.address} (manifest "
-            f"{model.weights[:12]}). Remove it, and export again."
+            f"{merged} holds {record.get('checkpoint')} in {record.get('dtype')}, and not {model.address} as it is trained now "
+            f"in {_dtype(model)}. Remove it, and export the checkpoint again."
         )
-    return whole
+    return merged
+
+
+def _dtype(model: Model) -> str:
+    return str(model.network.dtype).removeprefix("torch.")
 
 
 def _free_share() -> float:
     """Of the GPUs' memory the share that is free, on the one that has least."""
+    gc.collect()
+    torch.cuda.empty_cache()  # what torch holds back counts as taken
     free = [torch.cuda.mem_get_info(i) for i in range(torch.cuda.device_count())]
     return min((left / total for left, total in free), default=1.0)
 

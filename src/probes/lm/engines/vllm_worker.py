@@ -4,7 +4,7 @@ A decoder layer of vLLM returns (delta, residual); their sum is the residual str
 after the other and without padding, in an order of the scheduler's own; a long text comes in chunks, over several steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -161,19 +161,15 @@ class Watch:
         chunks = self._chunks()
         ending = [chunk for chunk in chunks if self._end(chunk) == self.texts[chunk.text][0]]
         resumed = [chunk for chunk in ending if chunk.start]
-        behind = sum(chunk.start for chunk in resumed)  # rows of the step come behind those of resumed texts
-        before = dict(zip((c.text for c in resumed), np.cumsum([0, *(c.start for c in resumed)]), strict=False))
-        numbers, places = [], []
-        for chunk in ending:
-            earlier = before.get(chunk.text, 0) + np.arange(chunk.start)
-            rows = np.concatenate([earlier, behind + np.arange(chunk.rows.start, chunk.rows.stop)])
-            for number, start, end in self.texts[chunk.text][1]:
-                numbers.append(number)
-                places.append(torch.from_numpy(rows[start:end]))
+        found = list(_passages(ending, resumed, self.texts))
+        places = [torch.from_numpy(rows).to(self.runner.device) for _, rows in found]
         self.step = Step(
-            [chunk.text for chunk in resumed], [chunk for chunk in chunks if chunk not in ending], numbers,
-            _padded(places).to(self.runner.device), _padded([torch.ones_like(p, dtype=torch.bool) for p in places]).to(self.runner.device),
-        )  # fmt: skip
+            [chunk.text for chunk in resumed],
+            [chunk for chunk in chunks if chunk not in ending],
+            [number for number, _ in found],
+            _padded(places),
+            _padded([torch.ones_like(rows, dtype=torch.bool) for rows in places]),
+        )
 
     def _chunks(self) -> list[Chunk]:
         """Whose the rows are. Tokens that vLLM writes itself are no part of a text."""
@@ -235,6 +231,19 @@ class Watch:
         self.kept.setdefault((name, layer), {}).update(zip(numbers, host.split(lengths), strict=True))
 
 
+def _passages(
+    ending: Sequence[Chunk], resumed: Sequence[Chunk], texts: Sequence[Asked]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of each passage that ends in a step, and the rows of its positions: those of resumed texts come first."""
+    before = np.cumsum([0, *(chunk.start for chunk in resumed)])
+    first = {chunk.text: row for chunk, row in zip(resumed, before, strict=False)}
+    for chunk in ending:
+        earlier = first.get(chunk.text, 0) + np.arange(chunk.start)
+        rows = np.concatenate([earlier, before[-1] + np.arange(chunk.rows.start, chunk.rows.stop)])
+        for number, start, end in texts[chunk.text][1]:
+            yield number, rows[start:end]
+
+
 def _padded(rows: list[Tensor]) -> Tensor:
     return pad_sequence(rows, batch_first=True) if rows else torch.zeros(0, 0, dtype=torch.long)
 
@@ -250,5 +259,6 @@ def what_is_no_pair(layer: int, output: Any) -> str:
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """The decoder layers of a network of vLLM; of a vision-language one those of its text model."""
-    text = getattr(model, "language_model", model)
-    return text.model.layers
+    layers = getattr(model, "language_model", model).get_submodule("model.layers")
+    assert isinstance(layers, nn.ModuleList)
+    return layers
