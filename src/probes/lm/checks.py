@@ -25,6 +25,7 @@ from probes.lm.parity import (
     Finding,
     Pooled,
     apart,
+    batched_truth_of,
     case_of,
     in_words,
     pad_token,
@@ -96,18 +97,18 @@ def _batch(case: Case) -> Finding:
 
 
 def _sides(case: Case) -> Finding:
-    return case.held(apart(case.read(side="left"), case.together), "left padding against right")
+    return case.held(apart(case.leftwards, case.together), "left padding against right")
 
 
 def _mask(case: Case) -> Finding:
     """What stands where the mask is 0 must change nothing; without a mask, left padding is read as text."""
     layers, other = range(len(case.model.blocks)), case.passages[0].token_ids[0]
 
-    def read(pad: int, side: PaddingSide) -> Pooled:
-        reduced = case.engine.reduce(pad_batch(case.passages, pad, side), layers, REDUCERS)
+    def read(side: PaddingSide) -> Pooled:
+        reduced = case.engine.reduce(pad_batch(case.passages, other, side), layers, REDUCERS)
         return {name: values.cpu().numpy() for name, values in reduced.items()}
 
-    worst = max(apart(read(other, side), read(pad_token(case.model), side)) for side in ("left", "right"))
+    worst = max(apart(read("left"), case.leftwards), apart(read("right"), case.together))
     return case.held(worst, "another token in place of the padding")
 
 
@@ -192,7 +193,7 @@ def _chunks(case: Case) -> Finding:
 def _prefixes(case: Case) -> Finding:
     """Texts that begin alike, one after the other and then again: what is computed once must not be lacking the next time."""
     start = [token for passage in case.passages for token in passage.token_ids][:PREFIX]
-    alike = [passage_of(case.model, [*start, *passage.token_ids]) for passage in case.passages]
+    alike = [passage_of(case.model, [*start, *passage.token_ids]) for passage in case.passages[:4]]
     want = truth_of(case.model, alike)
     figure = max(apart(case.read(alike, together=False), want) for _ in range(2))
     found = case.held(figure, f"texts that share {PREFIX} tokens, sent twice")
@@ -273,9 +274,10 @@ def _kernel(case: Case) -> Finding:
     assert chosen is not None
     if chosen == "eager":
         raise DoesNotApplyError("attention is computed by transformers' plain code already")
+    ours = case.batched_truth
     network.set_attn_implementation("eager")
     try:
-        figure = apart(case.truth, truth_of(case.model, case.passages))
+        figure = apart(ours, batched_truth_of(case.model, case.passages))
     finally:
         network.set_attn_implementation(chosen)
     what = f"attention by {chosen} against transformers' plain code"

@@ -81,6 +81,26 @@ class Case:
         """What the engine gives, each text in a batch of its own."""
         return self.read(together=False)
 
+    @cached_property
+    def leftwards(self) -> Pooled:
+        """The same as together, padded on the left."""
+        return self.read(side="left")
+
+    @cached_property
+    def batched_truth(self) -> Pooled:
+        """What transformers gives, all texts in one batch: one pass where `truth` takes eight."""
+        return batched_truth_of(self.model, self.passages)
+
+    @cached_property
+    def routes(self) -> list[Tensor]:
+        """What routes_of gives for each text alone."""
+        return routes_of(self.model, self.passages)
+
+    @cached_property
+    def batched_routes(self) -> list[Tensor]:
+        """The same in one batch."""
+        return routes_of(self.model, self.passages, together=True)
+
     def held(self, figure: float, what: str) -> Finding:
         """A figure held to the case's bound."""
         return Finding(figure, f"{what}; {self.why}", self.bound)
@@ -101,7 +121,7 @@ def case_of(engine: Engine, reference: Model | None = None) -> Case:
     truth = truth_of(model, passages)
     if model.network.dtype == torch.float32:
         return Case(engine, model, passages, truth, ROUNDING, "bound: what capture promises in float32")
-    step, noise = torch.finfo(model.network.dtype).eps, apart(_in_one_batch(model, passages), truth)
+    step, noise = torch.finfo(model.network.dtype).eps, apart(batched_truth_of(model, passages), truth)
     why = f"bound: 4 × transformers' own drift in a batch, {noise:.1g}"
     return Case(engine, model, passages, truth, min(max(step, 4 * noise), CEILING), why)
 
@@ -144,7 +164,8 @@ def truth_of(model: Model, passages: Sequence[Passage]) -> Pooled:
     )
 
 
-def _in_one_batch(model: Model, passages: Sequence[Passage]) -> Pooled:
+def batched_truth_of(model: Model, passages: Sequence[Passage]) -> Pooled:
+    """The same of texts that go in one batch, padded on the right."""
     ids, attention, _ = pad_batch(passages, pad_token(model), "right")
     states = _states(model, ids, attention)
     return _stack([_pooled(one, passage.span) for one, passage in zip(states, passages, strict=True)])
@@ -159,6 +180,28 @@ def _pooled(states: Tensor, span: range) -> Pooled:
 
 def _stack(texts: Sequence[Pooled]) -> Pooled:
     return {name: np.stack([text[name] for text in texts]) for name in texts[0]}
+
+
+@torch.inference_mode()
+def routes_of(model: Model, passages: Sequence[Passage], together: bool = False) -> list[Tensor]:
+    """Of each text the experts (layer, position, expert) that its tokens go to, in ascending order.
+
+    Raises DoesNotApplyError for a model without experts.
+    """
+    count = getattr(model.network.config.get_text_config(), "num_experts_per_tok", None)
+    if not count:
+        raise DoesNotApplyError(f"{type(model.network).__name__} is no mixture of experts")
+    groups = [list(passages)] if together else [[passage] for passage in passages]
+    return [routes for group in groups for routes in _routed(model, group, count)]
+
+
+def _routed(model: Model, passages: Sequence[Passage], count: int) -> list[Tensor]:
+    device = model.network.device
+    ids, attention, _ = (tensor.to(device) for tensor in pad_batch(passages, pad_token(model), "right"))
+    out = model.trunk(input_ids=ids, attention_mask=attention, output_router_logits=True, use_cache=False)
+    chosen = torch.stack([logits.topk(count, dim=-1).indices.cpu() for logits in out.router_logits])
+    by_text = chosen.sort(dim=-1).values.unflatten(1, ids.shape).unbind(dim=1)
+    return [routes[:, : len(passage.token_ids)] for routes, passage in zip(by_text, passages, strict=True)]
 
 
 def pad_token(model: Model) -> int:
