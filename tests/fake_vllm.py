@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 BLOCK = 16
 """Tokens of a beginning that are kept at a time where prefixes are."""
+LEAST = 8
+"""Tokens that a step must have left for another request to be taken up."""
 FILLER = 7
 """What stands behind the end of vLLM's arrays, which are longer than a batch."""
 
@@ -89,7 +91,7 @@ class LLM:
             worker.rank, worker.parallel_config = rank, SimpleNamespace(tensor_parallel_size=tensor_parallel_size)
             worker.model_runner = Runner(self.network, pipeline_parallel_size, rank // tensor_parallel_size)
             self.workers.append(worker)
-        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda: None))
+        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=self.workers.clear))
 
     def collective_rpc(self, method: str, args: tuple = ()) -> list:
         return [getattr(worker, method)(*args) for worker in self.workers]
@@ -119,10 +121,10 @@ class LLM:
             if start == 0 and self.keeps_prefixes:
                 known = (tuple(request.tokens[:end]) for end in range(BLOCK, length, BLOCK))
                 start = max((len(begun) for begun in known if begun in self.known), default=0)
-            end = length + 1 if start == length else min(length, start + self.rng.randint(1, left))
+            end = length + 1 if start == length else min(length, start + self.rng.randint(left // 2 + 1, left))
             chunks.append((request, start, end))
             left -= end - start
-            if left < 1:
+            if left < LEAST:
                 break
         pairs = [self._chunk(request, start, end) for request, start, end in chunks]
         of_layer = [tuple(torch.cat(parts) for parts in zip(*layer, strict=True)) for layer in zip(*pairs, strict=True)]
@@ -159,6 +161,7 @@ def module(**parallel: int) -> ModuleType:
     made.__spec__ = ModuleSpec("vllm", None)
     made.LLM = lambda **options: LLM(**options | parallel)  # type: ignore[attr-defined]
     made.SamplingParams = SamplingParams  # type: ignore[attr-defined]
+    made.distributed = SimpleNamespace(cleanup_dist_env_and_memory=lambda: None)  # type: ignore[attr-defined]
     return made
 
 

@@ -29,7 +29,7 @@ from faulty_engines import (
 from probes import activations, doctor
 from probes.__main__ import main
 from probes.directions import EmotionProbes, load_probes
-from probes.doctor import Doctor, Line, Verdict, examine, read_verdict
+from probes.doctor import Doctor, Line, Verdict, examine, examined, read_verdict
 from probes.errors import ConventionError, FileFormatError
 from probes.lm import checks, load
 from probes.lm.checks import CHECKS, line_of, verdict
@@ -239,18 +239,56 @@ def a_verdict(about, *red):
     return Verdict(about, tuple(Line(name, "red", 1.0, 1e-5, "") for name in red))
 
 
-def test_activations_say_what_the_doctor_found(model):
-    about = activations.describe(model)
-    assert "doctor" not in about
-    assert activations.describe(model, verdict=a_verdict(about))["doctor"] == "green"
-    assert activations.describe(model, verdict=a_verdict(about, "a", "b"))["doctor"] == "red: a, b"
+def test_activations_say_what_the_doctor_found(model, tmp_path):
+    path, engine = tmp_path / "doctor" / "original.json", start("transformers_hooks", model)
+    assert "doctor" not in activations.describe(model, engine)
+    assert activations.describe(model, examined(engine, path))["doctor"] == "green"
+    assert read_verdict(path).red == []
+
+
+def test_a_verdict_is_made_once(model, tmp_path, monkeypatch):
+    path = tmp_path / "original.json"
+    examined(start("transformers_hooks", model), path)
+    monkeypatch.setattr(checks, "verdict", lambda *_given, **_more: pytest.fail("examined again"))
+    assert examined(start("transformers_hooks", model), path).examined == {"doctor": "green"}
+
+
+@pytest.mark.parametrize("key", [*doctor.EXAMINED, "versions"])
+def test_a_verdict_on_something_else_is_made_anew(model, tmp_path, key):
+    engine = start("transformers_hooks", model)
+    about = {**checks.about_engine(engine), key: "another"}
+    path = a_verdict(about, "results in the order of the texts").save(tmp_path / "original.json")
+    assert examined(engine, path).examined == {"doctor": "green"}
+    assert read_verdict(path).about[key] != "another"
 
 
 @pytest.mark.parametrize("key", doctor.EXAMINED)
-def test_a_verdict_on_something_else_is_refused(model, key):
+def test_a_verdict_says_nothing_of_something_else(model, key):
     elsewhere = a_verdict({**activations.describe(model), key: "another"})
     with pytest.raises(ConventionError, match=f"on something else: {key} \\('another', here "):
-        activations.describe(model, verdict=elsewhere)
+        elsewhere.summary_for(activations.describe(model))
+
+
+def test_nothing_is_read_by_a_red_engine_without_a_reason(model, tmp_path):
+    path, engine = tmp_path / "original.json", LayerOffByOne(model)
+    for reason in ("", " "):
+        with pytest.raises(
+            ConventionError, match=r"of the doctor are red \(layer i is hidden_states.*--despite-red REASON"
+        ):
+            examined(engine, path, reason)
+    assert engine.examined == {}
+    about = activations.describe(model, examined(engine, path, "of no matter here"))
+    assert about["doctor"].startswith("red: layer i is hidden_states[i + 1]")
+    assert about["despite_red"] == "of no matter here"
+
+
+def test_an_engine_without_weights_is_held_against_the_model_with_them(model, saved, tmp_path):
+    engine = start("vllm", load(saved, device="meta"))
+    found = examined(engine, tmp_path / "original.json", reference=lambda: model)
+    assert found.examined == {"doctor": "green"}
+    assert read_verdict(tmp_path / "original.json").about["device"] == "cpu"
+    with pytest.raises(ConventionError, match="is to vouch for it: load the same one"):
+        verdict(engine, reference=small_model(1))
 
 
 def test_probes_of_a_red_engine_need_a_reason_which_their_card_keeps(synthetic_activations, tmp_path):
@@ -262,6 +300,8 @@ def test_probes_of_a_red_engine_need_a_reason_which_their_card_keeps(synthetic_a
         with pytest.raises(ConventionError, match="doctor found red: results in the order of the texts"):
             probes.save(tmp_path / "probes.safetensors", reason)
     assert not list(tmp_path.iterdir())
+    told = EmotionProbes("difference_of_means").fit(stories.assign_attrs(despite_red="the activations say why"))
+    assert load_probes(told.save(tmp_path / "told.safetensors")).about_["despite_red"] == "the activations say why"
     probes.save(tmp_path / "probes.safetensors", "order does not matter to a mean <b>")
     again = load_probes(tmp_path / "probes.safetensors")
     assert again.about_["despite_red"] == "order does not matter to a mean <b>"

@@ -92,7 +92,7 @@ def test_an_engine_that_does_not_exist():
         start("nnsigt", small_model())
 
 
-@pytest.mark.parametrize("name", ["nnsight", "transformer_lens"])
+@pytest.mark.parametrize("name", ["nnsight", "transformer_lens", "vllm"])
 def test_an_engine_that_is_not_installed_names_the_extra(name, monkeypatch):
     def missing(module):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module.partition(".")[0])

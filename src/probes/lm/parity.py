@@ -228,8 +228,11 @@ def _least_cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def in_words(ours: Pooled, theirs: Pooled) -> str:
     """Cosines of the means, and of what is left of them without the mean of the texts: that is what directions are made of."""
-    means, contrasts = (
-        (ours["mean"], theirs["mean"]),
-        [value["mean"] - value["mean"].mean(0) for value in (ours, theirs)],
-    )
-    return f"least cosine {_least_cosine(*means):.6f}, of differences between texts {_least_cosine(*contrasts):.4f}"
+    means, differences = cosines(ours, theirs)
+    return f"least cosine {means:.6f}, of differences between texts {differences:.4f}"
+
+
+def cosines(ours: Pooled, theirs: Pooled) -> tuple[float, float]:
+    """The least cosine of two engines' means, and of what is left of them without the mean of the texts."""
+    centred = [value["mean"] - value["mean"].mean(0) for value in (ours, theirs)]
+    return _least_cosine(ours["mean"], theirs["mean"]), _least_cosine(*centred)

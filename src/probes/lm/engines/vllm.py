@@ -105,10 +105,11 @@ class VLLM(Engine):
 
     def close(self) -> None:
         """End vLLM, so that its memory is free."""
+        vllm = self.vllm
         self.llm.llm_engine.engine_core.shutdown()
         self.__dict__.clear()
         gc.collect()
-        import_module("vllm.distributed").cleanup_dist_env_and_memory()
+        vllm.distributed.cleanup_dist_env_and_memory()
 
 
 def _folder(model: Model, merged: Path | None) -> Path:
