@@ -5,6 +5,7 @@ begins anew on the way, as after a preemption. Layers give (delta, residual) out
 """
 
 import sys
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from random import Random
@@ -13,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM
 
 BLOCK = 16
 """Tokens of a beginning that are kept at a time where prefixes are."""
@@ -30,13 +31,9 @@ class SamplingParams(SimpleNamespace):
 class Request:
     """A text on its way."""
 
-    def __init__(self, number: int, tokens: list[int], params: SamplingParams, config):
+    def __init__(self, number: int, tokens: list[int], params: SamplingParams):
         self.name = f"{number}-{Random(number).randrange(16**8):08x}"  # vLLM's own ids have a suffix
-        self.tokens, self.sampling_params, self.config = tokens, params, config
-        self.begin()
-
-    def begin(self) -> None:
-        self.computed, self.cache = 0, DynamicCache(config=self.config)
+        self.tokens, self.sampling_params, self.computed = tuple(tokens), params, 0
 
 
 class Layer(nn.Module):
@@ -86,6 +83,7 @@ class LLM:
         module, _, name = worker_extension_cls.rpartition(".")
         kind = type("Worker", (getattr(sys.modules[module], name),), {})
         self.workers, self.known, self.rng = [], set(), Random(0)
+        self.rows = cache(self._computed)
         for rank in range(tensor_parallel_size * pipeline_parallel_size):
             worker = kind()
             worker.rank, worker.parallel_config = rank, SimpleNamespace(tensor_parallel_size=tensor_parallel_size)
@@ -101,7 +99,7 @@ class LLM:
         texts = [prompt["prompt_token_ids"] for prompt in prompts]
         assert all(0 < len(text) < self.longest for text in texts), "a prompt and one token have to fit"
         params = zip(texts, sampling_params, strict=True)
-        waiting = [Request(i, text, one, self.network.config) for i, (text, one) in enumerate(params)]
+        waiting = [Request(i, text, one) for i, (text, one) in enumerate(params)]
         for worker in self.workers:
             worker.model_runner.requests = {request.name: request for request in waiting}
         again = self.rng.choice(waiting)
@@ -109,7 +107,7 @@ class LLM:
             self.rng.shuffle(waiting)
             self._step(waiting)
             if again and again.computed:
-                again.begin()  # preempted: what it had is gone
+                again.computed = 0  # preempted: what it had is gone
                 again = None
             waiting = [request for request in waiting if request.computed <= len(request.tokens)]
 
@@ -119,36 +117,39 @@ class LLM:
         for request in waiting:
             start, length = request.computed, len(request.tokens)
             if start == 0 and self.keeps_prefixes:
-                known = (tuple(request.tokens[:end]) for end in range(BLOCK, length, BLOCK))
+                known = (request.tokens[:end] for end in range(BLOCK, length, BLOCK))
                 start = max((len(begun) for begun in known if begun in self.known), default=0)
             end = length + 1 if start == length else min(length, start + self.rng.randint(left // 2 + 1, left))
             chunks.append((request, start, end))
             left -= end - start
             if left < LEAST:
                 break
-        pairs = [self._chunk(request, start, end) for request, start, end in chunks]
-        of_layer = [tuple(torch.cat(parts) for parts in zip(*layer, strict=True)) for layer in zip(*pairs, strict=True)]
+        of_layer = [
+            tuple(
+                torch.cat([self.rows(request.tokens)[i][of][start:end] for request, start, end in chunks])
+                for of in (0, 1)
+            )
+            for i in range(len(self.network.model.layers))
+        ]
         for worker in self.workers:
             worker.model_runner.step(chunks, of_layer)
         for request, _, end in chunks:
             request.computed = end
-            self.known.update(tuple(request.tokens[:to]) for to in range(BLOCK, min(end, len(request.tokens)), BLOCK))
+            self.known.update(request.tokens[:to] for to in range(BLOCK, min(end, len(request.tokens)), BLOCK))
 
-    def _chunk(self, request: Request, start: int, end: int) -> list[tuple[Tensor, Tensor]]:
-        """(delta, residual) of each layer, for the rows from start on; what no cache of this request holds is computed too."""
-        held = request.cache.get_seq_length()
-        tokens = [*request.tokens, FILLER][held:end]
+    def _computed(self, tokens: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
+        """(delta, residual) of each layer for all rows of a text, and for the token behind it that vLLM writes."""
         deltas, residuals, handles = [], [], []
         for block in self.network.model.layers:
             handles.append(block.mlp.register_forward_hook(lambda _m, _i, out: deltas.append(out[0])))
             behind = block.post_attention_layernorm
             handles.append(behind.register_forward_pre_hook(lambda _m, args: residuals.append(args[0][0])))
         try:
-            self.network.model(input_ids=torch.tensor([tokens]), past_key_values=request.cache, use_cache=True)
+            self.network.model(input_ids=torch.tensor([[*tokens, FILLER]]), use_cache=False)
         finally:
             for handle in handles:
                 handle.remove()
-        return [(d[start - held :], r[start - held :]) for d, r in zip(deltas, residuals, strict=True)]
+        return list(zip(deltas, residuals, strict=True))
 
 
 def module(**parallel: int) -> ModuleType:

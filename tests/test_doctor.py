@@ -69,14 +69,18 @@ def test_a_healthy_engine_is_green_on_every_architecture(architecture):
     assert lines["chunked prefill"].figure is None
 
 
-def test_a_healthy_vllm_is_green_where_it_has_chunks(model):
-    found = verdict(start("vllm", model))
+def test_a_healthy_vllm_is_green_and_needs_no_weights_beside_its_own(model, saved, tmp_path):
+    engine, path = start("vllm", load(saved, device="meta")), tmp_path / "original.json"
+    assert examined(engine, path, reference=lambda: model).examined == {"doctor": "green"}
+    found = read_verdict(path)
     assert found.red == [], "\n".join(map(str, found.lines))
     lines = by_name(found)
-    assert {lines[name].status for name in ("chunked prefill", "engine against engine")} == {"green"}
-    assert lines["routing flips between engines"].status == "green"
-    assert lines["tensor against tuple"].status == "does not apply"
-    assert lines["prefix cache"].status == "does not apply"
+    healthy = ("chunked prefill", "engine against engine", "routing flips between engines")
+    assert {lines[name].status for name in healthy} == {"green"}
+    assert {lines[name].status for name in ("tensor against tuple", "prefix cache")} == {"does not apply"}
+    assert found.about["device"] == "cpu"
+    with pytest.raises(ConventionError, match="is to vouch for it: load the same one"):
+        verdict(engine, reference=small_model(1))
 
 
 FAULTS = {
@@ -254,10 +258,11 @@ def test_a_verdict_is_made_once(model, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("key", [*doctor.EXAMINED, "versions"])
-def test_a_verdict_on_something_else_is_made_anew(model, tmp_path, key):
+def test_a_verdict_on_something_else_is_made_anew(model, tmp_path, key, monkeypatch):
     engine = start("transformers_hooks", model)
     about = {**checks.about_engine(engine), key: "another"}
     path = a_verdict(about, "results in the order of the texts").save(tmp_path / "original.json")
+    monkeypatch.setattr(checks, "verdict", lambda engine, reference: a_verdict(checks.about_engine(engine)))
     assert examined(engine, path).examined == {"doctor": "green"}
     assert read_verdict(path).about[key] != "another"
 
@@ -280,15 +285,6 @@ def test_nothing_is_read_by_a_red_engine_without_a_reason(model, tmp_path):
     about = activations.describe(model, examined(engine, path, "of no matter here"))
     assert about["doctor"].startswith("red: layer i is hidden_states[i + 1]")
     assert about["despite_red"] == "of no matter here"
-
-
-def test_an_engine_without_weights_is_held_against_the_model_with_them(model, saved, tmp_path):
-    engine = start("vllm", load(saved, device="meta"))
-    found = examined(engine, tmp_path / "original.json", reference=lambda: model)
-    assert found.examined == {"doctor": "green"}
-    assert read_verdict(tmp_path / "original.json").about["device"] == "cpu"
-    with pytest.raises(ConventionError, match="is to vouch for it: load the same one"):
-        verdict(engine, reference=small_model(1))
 
 
 def test_probes_of_a_red_engine_need_a_reason_which_their_card_keeps(synthetic_activations, tmp_path):
