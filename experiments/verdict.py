@@ -49,9 +49,8 @@ def tokens(settings: Settings, declared: Declaration) -> pd.DataFrame:
     """One forced text behind the harmful and the affect sentence of a question, in the last checkpoint but the control."""
     claimed = [name for name in declared.checkpoints if not name.startswith("benign_control")]
     (checkpoint,) = family(settings.model, settings.trained, claimed[-1:])
-    probes = load_probes(settings.probes)
     replies = {reply.sample: reply for reply in load_replies(settings.replies(checkpoint.name))}
-    pair, layer = settings.pairs[0].pair, declared.layers[-1]
+    pair, layer, probes = settings.pairs[0].pair, declared.layers[-1], load_probes(settings.probes)
     chosen = [replies[f"{pair}/{arm}/0/original"] for arm in (declared.arm, declared.references[0])]
     with settings.reading(checkpoint) as engine:
         return pd.concat([token_readings(engine.model, probes, reply, layer, "guilty", engine) for reply in chosen])
