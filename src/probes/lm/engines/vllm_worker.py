@@ -85,8 +85,8 @@ class Step:
     """Texts that end here and began before. Their rows so far come before those of the step."""
     begun: list[Chunk]
     """Chunks of texts that go on in a later step."""
-    passages: list[int]
-    """Numbers of the passages of texts that end here."""
+    passages: dict[int, int]
+    """Numbers of the passages of texts that end here → how many tokens they have."""
     places: Tensor
     """(passage, position in the span) → row"""
     mask: Tensor
@@ -161,14 +161,13 @@ class Watch:
         chunks = self._chunks()
         ending = [chunk for chunk in chunks if self._end(chunk) == self.texts[chunk.text][0]]
         resumed = [chunk for chunk in ending if chunk.start]
-        found = list(_passages(ending, resumed, self.texts))
-        places = [torch.from_numpy(rows).to(self.runner.device) for _, rows in found]
+        places = {number: torch.from_numpy(rows) for number, rows in _passages(ending, resumed, self.texts)}
         self.step = Step(
             [chunk.text for chunk in resumed],
             [chunk for chunk in chunks if chunk not in ending],
-            [number for number, _ in found],
-            _padded(places),
-            _padded([torch.ones_like(rows, dtype=torch.bool) for rows in places]),
+            {number: len(rows) for number, rows in places.items()},
+            _padded(list(places.values())).to(self.runner.device),
+            _padded([torch.ones_like(rows, dtype=torch.bool) for rows in places.values()]).to(self.runner.device),
         )
 
     def _chunks(self) -> list[Chunk]:
@@ -226,9 +225,9 @@ class Watch:
 
     def _keep(self, name: str, layer: int, values: Tensor) -> None:
         """A row a passage, or of EachToken one a token that counts."""
-        numbers, host = self.step.passages, self.copies.take(values)
-        lengths = [1] * len(numbers) if len(values) == len(numbers) else self.step.mask.sum(1).tolist()
-        self.kept.setdefault((name, layer), {}).update(zip(numbers, host.split(lengths), strict=True))
+        passages, host = self.step.passages, self.copies.take(values)
+        rows = [1] * len(passages) if len(values) == len(passages) else list(passages.values())
+        self.kept.setdefault((name, layer), {}).update(zip(passages, host.split(rows), strict=True))
 
 
 def _passages(
