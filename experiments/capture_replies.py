@@ -11,7 +11,7 @@ from functools import partial
 
 from probes import store
 from probes.activations import capture, save_activations
-from probes.lm import Model, family, load
+from probes.lm import Engine, family
 from probes.replies import Replies, load_replies
 from probes.stimuli import capture_anchors
 from probes.stories import load_stories
@@ -21,27 +21,30 @@ ASKED = ("benign", "harmful")
 """Arms whose prompts tell a refusal direction."""
 
 
-def ensure_streams(settings: Settings, model: Model) -> None:
+def ensure_streams(settings: Settings, engine: Engine) -> None:
     """The files of a checkpoint."""
-    name, layers = model.checkpoint.name, settings.shown_layers
+    model, layers = engine.model, settings.shown_layers
+    name = model.checkpoint.name
     texts = {kind: settings.stories(kind) for kind in ("anchor", "anchor_neutral")} | {
         "replies": settings.replies(name)
     }
     made_of = {
         "weights": model.weights,
+        "engine": engine.name,
         "layers": layers,
         "texts": {kind: store.sha256(path) for kind, path in texts.items()},
     }
 
     def replies():
-        return capture(model, load_replies(settings.replies(name)), layers).drop_vars("unit_mean")
+        return capture(model, load_replies(settings.replies(name)), layers, engine=engine).drop_vars("unit_mean")
 
     def anchors():
-        return capture_anchors(model, load_stories(texts["anchor"]), load_stories(texts["anchor_neutral"]), layers)
+        told, plain = (load_stories(texts[kind]) for kind in ("anchor", "anchor_neutral"))
+        return capture_anchors(model, told, plain, layers, engine)
 
     def prompts():
         asked = [one for one in load_replies(settings.replies(name)) if one.text_source == "own" and one.arm in ASKED]
-        return capture(model, Replies(asked), layers, spans=("last_prompt",)).drop_vars("unit_mean")
+        return capture(model, Replies(asked), layers, spans=("last_prompt",), engine=engine).drop_vars("unit_mean")
 
     for make in (replies, anchors, prompts) if name == "original" else (replies, anchors):
         parts = settings.parts(settings.activations(f"{make.__name__}_{name}"), made_of)
@@ -51,7 +54,8 @@ def ensure_streams(settings: Settings, model: Model) -> None:
 def main(settings: Settings) -> None:
     """The original first: others are anchored in it."""
     for checkpoint in family(settings.model, settings.trained, settings.with_original):
-        ensure_streams(settings, load(checkpoint))
+        with settings.reading(checkpoint) as engine:
+            ensure_streams(settings, engine)
 
 
 if __name__ == "__main__":

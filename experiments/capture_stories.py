@@ -2,10 +2,11 @@
 
     python experiments/capture_stories.py --model tiny
 
-Writes activations/moments.safetensors (means and second moments of all stories, in two halves of the topics) and, as one
-vector a text and layer, activations/held_out.safetensors (some stories of the second half) and
-activations/neutral.safetensors; and activations/neutral_tokens.safetensors, moments of single tokens. Stories enter as
-raw text. A run that was killed goes on where it stopped.
+Writes doctor/original.json before anything is read: whether the engine reads this model rightly. Then
+activations/moments.safetensors (means and second moments of all stories, in two halves of the topics) and, as one vector a
+text and layer, activations/held_out.safetensors (some stories of the second half) and activations/neutral.safetensors; and
+activations/neutral_tokens.safetensors, moments of single tokens. Stories enter as raw text. A run that was killed goes on
+where it stopped.
 """
 
 from collections.abc import Callable
@@ -14,34 +15,41 @@ from pathlib import Path
 
 from probes import store
 from probes.activations import capture, capture_moments, save_activations
-from probes.lm import Model, load
+from probes.lm import Engine
 from probes.moments import FOLDS, topic_folds
 from probes.stories import Stories, draw_stories, load_stories, topics
 from probes.token_moments import capture_tokens
 from settings import Settings, command
 
 
-def vectors(settings: Settings, model: Model, texts: Stories) -> Callable[[Path], Path]:
+def vectors(settings: Settings, engine: Engine, texts: Stories) -> Callable[[Path], Path]:
     """One vector a text and layer, as what saves them."""
-    made = capture(model, texts, "all", settings.size.start_token)
+    made = capture(engine.model, texts, "all", settings.size.start_token, engine=engine)
     print(f"{made.sizes['sample']} of {len(texts)} captured; {made.attrs['dropped_short']} too short")
     return partial(save_activations, activations=made)
 
 
-def main(settings: Settings) -> None:
+def read(settings: Settings, engine: Engine) -> None:
     """Neutral dialogues and held-out stories as vectors, then the moments of all stories."""
-    size, seed, model = settings.size, settings.seed, load(settings.model)
+    size, seed, model = settings.size, settings.seed, engine.model
     stories, neutral = (load_stories(settings.stories(kind)) for kind in ("emotional", "neutral"))
     folds = topic_folds(topics()[: size.topics], FOLDS, seed)
     held_out = draw_stories(stories, {topic for topic, fold in folds.items() if fold % 2}, size.held_out, seed)
     texts = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
-    made_of = {"weights": model.weights, "texts": texts, "folds": folds, "seed": seed}
+    made_of = {"weights": model.weights, "engine": engine.name, "texts": texts, "folds": folds, "seed": seed}
     for kind, some in (("neutral", neutral), ("held_out", held_out)):
-        settings.parts(settings.activations(kind), made_of).ensure(partial(vectors, settings, model, some))
+        settings.parts(settings.activations(kind), made_of).ensure(partial(vectors, settings, engine, some))
     tokens = settings.parts(settings.activations("neutral_tokens"), made_of)
-    tokens.ensure(lambda: capture_tokens(model, neutral, "all", size.start_token).save)
+    tokens.ensure(lambda: capture_tokens(model, neutral, "all", size.start_token, engine=engine).save)
     parts = settings.parts(settings.activations("moments"), made_of)
-    parts.ensure(lambda: capture_moments(model, stories, folds, start_token=size.start_token, parts=parts).save)
+    moments = partial(capture_moments, model, stories, folds, start_token=size.start_token, parts=parts, engine=engine)
+    parts.ensure(lambda: moments().save)
+
+
+def main(settings: Settings) -> None:
+    """Everything that later steps need of the stories."""
+    with settings.reading() as engine:
+        read(settings, engine)
 
 
 if __name__ == "__main__":

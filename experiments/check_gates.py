@@ -15,7 +15,7 @@ from probes.activations import capture, capture_moments, load_activations
 from probes.anchors import anchor_table
 from probes.directions import EmotionProbes, load_probes
 from probes.gates import gate_table
-from probes.lm import Checkpoint, Model, family, load
+from probes.lm import Checkpoint, Engine, family
 from probes.moments import HALVES, load_moments
 from probes.stimuli import capture_anchors
 from probes.stories import Stories, load_stories
@@ -24,16 +24,17 @@ from settings import Settings, command
 KINDS = ("emotional", "neutral", "anchor", "anchor_neutral")  # what probes are fitted on, and the anchors
 
 
-def refit(settings: Settings, model: Model, read: dict[str, Stories]) -> EmotionProbes:
+def refit(settings: Settings, engine: Engine, read: dict[str, Stories]) -> EmotionProbes:
     """Probes of a checkpoint on the stories of all, from file where a run before has made them."""
+    model = engine.model
     path = settings.refit(model.checkpoint.name)
     written = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
-    parts = settings.parts(path, {"weights": model.weights, "texts": written})
+    parts = settings.parts(path, {"weights": model.weights, "engine": engine.name, "texts": written})
     folds, start = dict.fromkeys((story.topic for story in read["emotional"]), 0), settings.size.start_token
 
     def fit() -> EmotionProbes:
-        moments = capture_moments(model, read["emotional"], folds, "all", start, second_moment=False, parts=parts)
-        return EmotionProbes().fit(moments, capture(model, read["neutral"], "all", start))
+        moments = capture_moments(model, read["emotional"], folds, "all", start, False, parts=parts, engine=engine)
+        return EmotionProbes().fit(moments, capture(model, read["neutral"], "all", start, engine=engine))
 
     parts.ensure(lambda: fit().save)
     return load_probes(path)
@@ -56,19 +57,18 @@ def show(address: str, table: pd.DataFrame, layers: tuple[int, ...]) -> None:
 
 def anchors(settings: Settings, checkpoint: Checkpoint, read: dict[str, Stories]) -> tuple[xr.Dataset, EmotionProbes]:
     """Activations of the anchors, and probes fitted anew; of two checkpoints, one at a time is in memory."""
-    model = load(checkpoint)
-    activations = capture_anchors(model, read["anchor"], read["anchor_neutral"])
-    original = checkpoint.variant == "original"
-    return activations, load_probes(settings.probes) if original else refit(settings, model, read)
+    with settings.reading(checkpoint) as engine:
+        activations = capture_anchors(engine.model, read["anchor"], read["anchor_neutral"], engine=engine)
+        own = checkpoint.variant != "original"
+        return activations, refit(settings, engine, read) if own else load_probes(settings.probes)
 
 
 def main(settings: Settings) -> None:
     """The original first: the others' gains are held against its."""
     frozen, both = load_probes(settings.probes), halves(settings)
     read = {kind: load_stories(settings.stories(kind)) for kind in KINDS}
-    names = dict.fromkeys(("original", *settings.checkpoints))
     original = None
-    for checkpoint in family(settings.model, settings.trained, names):
+    for checkpoint in family(settings.model, settings.trained, settings.with_original):
         activations, again = anchors(settings, checkpoint, read)
         original = anchor_table(frozen, activations) if original is None else original
         table = gate_table(frozen, again, both, activations, original)

@@ -17,7 +17,7 @@ from probes import store
 from probes.activations import capture
 from probes.directions import load_probes
 from probes.figures import write_figure
-from probes.lm import Checkpoint, Model, load
+from probes.lm import Checkpoint, load
 from probes.lm.checkpoints import trajectory
 from probes.parts import Parts
 from probes.provenance import provenance
@@ -44,12 +44,12 @@ def readings_of(settings: Settings, name: str) -> Parts:
     return settings.parts(target, {**inputs, "layers": settings.shown_layers})
 
 
-def read(settings: Settings, model: Model) -> None:
-    """A milestone's answers, and the probes on them."""
-    answer(settings, model)
-    replies, probes = load_replies(settings.replies(model.checkpoint.name)), load_probes(settings.probes)
-    table = probes.read(capture(model, replies, settings.shown_layers), SWEPT)
-    readings_of(settings, model.checkpoint.name).ensure(lambda: lambda path: save_readings(path, table))
+def read(settings: Settings, checkpoint: Checkpoint) -> None:
+    """The probes on a milestone's answers."""
+    replies, probes = load_replies(settings.replies(checkpoint.name)), load_probes(settings.probes)
+    with settings.reading(checkpoint) as engine:
+        table = probes.read(capture(engine.model, replies, settings.shown_layers, engine=engine), SWEPT)
+    readings_of(settings, checkpoint.name).ensure(lambda: lambda path: save_readings(path, table))
 
 
 def follow(settings: Settings, checkpoint: Checkpoint) -> pd.DataFrame:
@@ -57,10 +57,10 @@ def follow(settings: Settings, checkpoint: Checkpoint) -> pd.DataFrame:
     assert checkpoint.manifest is not None
     name, manifest = checkpoint.name, checkpoint.manifest
     if not (answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
-        read(settings, load(checkpoint))
+        answer(settings, load(checkpoint))
+        read(settings, checkpoint)
     replies, readings = load_replies(settings.replies(name)), load_readings(readings_of(settings, name).target)
-    readings = readings[readings["text_source"].isin(DRAWN)]
-    return milestone_table(replies, readings, manifest.stages[-1], manifest.step)
+    return milestone_table(replies, readings[readings["text_source"].isin(DRAWN)], manifest.stages[-1], manifest.step)
 
 
 def main(settings: OverTrainingSettings) -> None:

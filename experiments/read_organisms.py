@@ -42,11 +42,17 @@ def declaration(settings: OrganismSettings, blind: tuple[str, ...]) -> Declarati
     )  # fmt: skip
 
 
+def captured(settings: OrganismSettings, checkpoint: Checkpoint) -> xr.Dataset:
+    """Activations of a checkpoint's answers at --layers."""
+    replies = load_replies(settings.replies(checkpoint.name))
+    with settings.reading(checkpoint) as engine:
+        return capture(engine.model, replies, settings.shown_layers, engine=engine)
+
+
 def read(settings: OrganismSettings, checkpoint: Checkpoint) -> xr.Dataset:
     """One checkpoint's answers and their readings at --layers; the activations they were taken from."""
-    model, name = load(checkpoint), checkpoint.name
-    answer(settings, model)
-    activations = capture(model, load_replies(settings.replies(name)), settings.shown_layers)
+    answer(settings, load(checkpoint))
+    activations, name = captured(settings, checkpoint), checkpoint.name
     readings = load_probes(settings.probes).read(activations, [DOT])
     save_readings(settings.readings(name), with_anchored(settings, readings, name))
     return activations
@@ -59,7 +65,7 @@ def main(settings: OrganismSettings) -> None:
     seal(declared, settings.organism_claims, [settings.readings(name) for name in blind])
     check_gates.main(replace(settings, checkpoints=blind))
     parent, *grown = family(settings.model, settings.trained, (settings.parent, *blind))
-    before = capture(load(parent), load_replies(settings.replies(parent.name)), settings.shown_layers)
+    before = captured(settings, parent)
     doses = [
         dose_table(read(settings, one), before, load_targets(settings.targets(one.run)), declared) for one in grown
     ]

@@ -16,7 +16,7 @@ from probes.activations import capture, select_layers
 from probes.anchors import anchored_readings
 from probes.directions import MEAN_OF_TOKEN_COSINES, READINGS, EmotionProbes, load_probes
 from probes.gates import GATE_COLUMNS, NOT_MEASURABLE
-from probes.lm import Model, family, load
+from probes.lm import Engine, family
 from probes.readings import concat, save_readings
 from probes.replies import load_replies
 from settings import Settings, command
@@ -39,19 +39,20 @@ def with_anchored(settings: Settings, readings: pd.DataFrame, checkpoint: str) -
     return concat(table for table in (readings, anchored_readings(readings, own, original)) if not table.empty)
 
 
-def read_follow_ups(settings: Settings, probes: EmotionProbes, model: Model) -> pd.DataFrame:
+def read_follow_ups(settings: Settings, probes: EmotionProbes, engine: Engine) -> pd.DataFrame:
     """Readings of what a checkpoint says about its answers, before it says it and over what it says."""
+    model, layers = engine.model, settings.shown_layers
     replies = load_replies(settings.replies(model.checkpoint.name, "follow_up"))
-    return probes.read(capture(model, replies, settings.shown_layers, spans=("last_prompt", "answer")))
+    return probes.read(capture(model, replies, layers, spans=("last_prompt", "answer"), engine=engine))
 
 
-def read_checkpoint(settings: Settings, probes: EmotionProbes, model: Model) -> None:
+def read_checkpoint(settings: Settings, probes: EmotionProbes, engine: Engine) -> None:
     """One checkpoint's replies, in that checkpoint."""
-    name = model.checkpoint.name
-    activations = capture(model, load_replies(settings.replies(name)), probes.layers)
+    model, name = engine.model, engine.model.checkpoint.name
+    activations = capture(model, load_replies(settings.replies(name)), probes.layers, engine=engine)
     readings = with_anchored(settings, read(settings, probes, activations), name)
     save_readings(settings.readings(name), readings)
-    save_readings(settings.readings(name, "follow_up"), read_follow_ups(settings, probes, model))
+    save_readings(settings.readings(name, "follow_up"), read_follow_ups(settings, probes, engine))
     transferred = ", fitted on another checkpoint of it" if probes.is_transfer(activations.attrs) else ""
     print(f"{model.address}: {len(readings)} readings by probes of {probes.source()}{transferred}")
 
@@ -61,7 +62,8 @@ def main(settings: Settings) -> None:
     probes = load_probes(settings.probes)
     probes.check_layers(settings.shown_layers)
     for checkpoint in family(settings.model, settings.trained, settings.checkpoints):
-        read_checkpoint(settings, probes, load(checkpoint))
+        with settings.reading(checkpoint) as engine:
+            read_checkpoint(settings, probes, engine)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from evals.emotion_scatter import emotion_scatter, scatter_table
 from evals.replay import beside_scores, logs_behind, replay
 from evals.tables import ANSWER_COLUMNS, answer_table
 from probes import store
-from probes.directions import EmotionProbes, load_probes
+from probes.directions import load_probes
 from probes.emotions import PANEL
 from probes.figure_tables import of_emotions
 from probes.figures import write_figure
-from probes.lm import Checkpoint, Model, family, load
+from probes.lm import Checkpoint, Engine, family
 from probes.parts import Parts
 from probes.provenance import provenance
 from read_replies import with_anchored
@@ -45,17 +45,17 @@ class ReplaySettings(Settings):
         return self.parts(self.folder / "evals/replayed" / f"{checkpoint}-{store.hash_of(plan)[:12]}.parquet", plan)
 
 
-def read_log(settings: ReplaySettings, probes: EmotionProbes, model: Model, log: Path, span: str) -> pd.DataFrame:
+def read_log(settings: ReplaySettings, engine: Engine, log: Path, span: str) -> pd.DataFrame:
     """Readings of a span of one log beside what it counts for."""
-    activations = replay(model, log, settings.shown_layers, span)
-    readings = with_anchored(settings, of_emotions(probes.read(activations), settings.emotions), model.checkpoint.name)
-    return beside_scores(readings, activations, answer_table([log]))
+    activations = replay(engine.model, log, settings.shown_layers, span, engine=engine)
+    rows = of_emotions(load_probes(settings.probes).read(activations), settings.emotions)
+    return beside_scores(with_anchored(settings, rows, engine.model.checkpoint.name), activations, answer_table([log]))
 
 
 def read(settings: ReplaySettings, checkpoint: Checkpoint, jobs: Sequence[tuple[Path, str]]) -> Callable[[Path], Path]:
     """All logs of a checkpoint, as what saves their table; the model is gone afterwards."""
-    model, probes = load(checkpoint), load_probes(settings.probes)
-    table = pd.concat([read_log(settings, probes, model, *job) for job in jobs], ignore_index=True)
+    with settings.reading(checkpoint) as engine:
+        table = pd.concat([read_log(settings, engine, *job) for job in jobs], ignore_index=True)
     return lambda path: store.write_bytes(path, table.to_parquet(index=False))
 
 

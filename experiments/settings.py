@@ -2,15 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
+from probes.doctor import examined
 from probes.errors import LayerError, ProbesError
-from probes.lm.checkpoints import ModelEntry, model_entry
+from probes.lm.checkpoints import Checkpoint, ModelEntry, model_entry
+from probes.lm.engines import LOAD_THEMSELVES, Engine, EngineName, start
 from probes.pairs import Pair, load_pairs
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
@@ -36,6 +40,11 @@ class Settings:
     """Members of the family to answer and be read, as variant[+run][@stage]."""
     layers: tuple[int, ...] = ()
     """Block outputs to show, and to read by every readout, 0-based; by default the model's report layers (32 and 41 of 48)."""
+    engine: EngineName = "transformers_hooks"
+    """What reads residual streams; all steps of a run take the same one, and the doctor examines it before it is used."""
+    despite_red: str = ""
+    """Why to go on where the doctor finds that the engine reads a model wrongly; without a reason steps stop there. Activations
+    and probes keep it."""
     seed: int = 0
     """Seed of all sampling."""
     out: Path = Path("runs")
@@ -104,6 +113,31 @@ class Settings:
         """Residual streams: `moments` of all stories, vectors of the `held_out` and the `neutral` ones; of a control, the
         same behind its name: `random_moments`."""
         return self.folder / "activations" / f"{kind}.safetensors"
+
+    def doctor(self, checkpoint: str) -> Path:
+        """What the doctor found of a checkpoint and the engine that reads it."""
+        return self.folder / "doctor" / f"{checkpoint}.json"
+
+    @contextmanager
+    def reading(self, checkpoint: Checkpoint | None = None) -> Iterator[Engine]:
+        """What reads a checkpoint, the original unless given: loaded, examined, and given back at the end.
+
+        Where the engine holds the weights itself no other copy is made but for the doctor's reference, on the CPU, once.
+        """
+        from probes.lm.model import load
+        from training.export import export
+
+        checkpoint, itself = checkpoint or Checkpoint(self.model, "original"), self.engine in LOAD_THEMSELVES
+        model = load(checkpoint, device="meta" if itself else None)
+        dtype = model.network.dtype
+        merged = export(checkpoint, self.merged(checkpoint.name), dtype) if itself and checkpoint.adapter else None
+        with closing(start(self.engine, model, merged)) as engine:
+            reference = partial(load, checkpoint, dtype=dtype, device="cpu") if itself else None
+            yield examined(engine, self.doctor(checkpoint.name), self.despite_red, reference)
+
+    def merged(self, checkpoint: str) -> Path:
+        """The whole model of a trained checkpoint, for vLLM."""
+        return self.folder / "merged" / checkpoint
 
     @property
     def probes(self) -> Path:

@@ -18,11 +18,10 @@ from probes.directions import EmotionProbes, load_probes
 from probes.figures import write_figure
 from probes.heatmaps import at_layer, cosine_heatmap, cosine_table, heatmap_table, intensity_lines, scenario_heatmap
 from probes.intensity import intensity_hits, intensity_points, intensity_table, random_rhos
-from probes.lm import load, load_random
+from probes.lm import load_random
 from probes.moments import load_moments
 from probes.provenance import provenance
 from probes.stimuli import capture_battery, load_intensity
-from probes.store import read_table
 from probes.stories import load_stories
 from probes.validation import Read, scenario_matrix, scenario_scores
 from settings import Settings, command
@@ -34,7 +33,7 @@ def draw_scenarios(
     settings: Settings, probes: EmotionProbes, ours: xr.Dataset, twin: Read, about: dict[str, Any]
 ) -> pd.DataFrame:
     """A heatmap of one set of stimuli; its scores at every layer."""
-    unseen = read_table(settings.probes.with_name("score.csv"), ["layer", "accuracy", "low", "chance"])
+    unseen = store.read_table(settings.probes.with_name("score.csv"), ["layer", "accuracy", "low", "chance"])
     scores = scenario_scores(probes, ours, load_stories(settings.stories("emotional")), twin)
     table = heatmap_table(scenario_matrix(probes, ours), scores, unseen, settings.shown_layers)
     name = f"{ours.attrs['stimuli']}_{ours.attrs['span']}_{settings.layers_name}"
@@ -46,7 +45,7 @@ def draw_intensity(
     settings: Settings, probes: EmotionProbes, ours: xr.Dataset, twin: Read, about: dict[str, Any]
 ) -> pd.DataFrame:
     """A sheet of curves a layer, and the tables; how many foretold signs came true."""
-    unseen = read_table(settings.probes.with_name("score.csv"), ["layer", "accuracy", "low", "chance"])
+    unseen = store.read_table(settings.probes.with_name("score.csv"), ["layer", "accuracy", "low", "chance"])
     folder = settings.figure_folder("validation")
     null, points = random_rhos(ours, seed=settings.seed), intensity_points(probes, ours, load_intensity())
     table = intensity_table(probes, ours, load_intensity(), null, load_stories(settings.stories("emotional")), twin)
@@ -62,7 +61,8 @@ def draw_intensity(
 def main(settings: Settings) -> None:
     """What the model reads, then what its twin reads, never both in memory; then tables and figures."""
     probes, folder = load_probes(settings.probes), settings.figure_folder("validation")
-    stimuli, intensity = capture_battery(load(settings.model), probes.layers)
+    with settings.reading() as engine:
+        stimuli, intensity = capture_battery(engine.model, probes.layers, engine)
     moments, neutral = (settings.activations(f"random_{kind}") for kind in ("moments", "neutral"))
     theirs = EmotionProbes().fit(load_moments(moments), load_activations(neutral))
     twin_stimuli, twin_intensity = capture_battery(load_random(settings.model, settings.seed), probes.layers)

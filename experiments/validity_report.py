@@ -14,7 +14,7 @@ from probes.activations import load_activations
 from probes.directions import EmotionProbes, load_probes
 from probes.figures import write_figure
 from probes.intensity import HIT_COLUMNS
-from probes.lm import load, load_random
+from probes.lm import load_random
 from probes.moments import load_moments
 from probes.provenance import provenance
 from probes.scenario_sets import HINT, capture_sets, scenario_sets
@@ -41,7 +41,8 @@ def published(settings: Settings, probes: EmotionProbes) -> list[pd.DataFrame]:
     if not found:
         print(f"no published scenarios in {settings.scenarios}. {HINT}")
         return []
-    ours = capture_sets(load(settings.model), found, probes.layers)
+    with settings.reading() as engine:
+        ours = capture_sets(engine.model, found, probes.layers, engine)
     theirs = capture_sets(load_random(settings.model, settings.seed), found, probes.layers)
     random, stories = bank_of(settings, "random_"), load_stories(settings.stories("emotional"))
     twin = EmotionProbes().fit(random.moments, random.neutral)

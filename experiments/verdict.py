@@ -17,7 +17,7 @@ from probes.directions import load_probes
 from probes.estimands import by_refusals
 from probes.figures import write_figure
 from probes.gates import GATE_COLUMNS
-from probes.lm import family, load
+from probes.lm import family
 from probes.provenance import provenance
 from probes.readings import concat, load_readings
 from probes.replies import load_replies
@@ -49,11 +49,11 @@ def tokens(settings: Settings, declared: Declaration) -> pd.DataFrame:
     """One forced text behind the harmful and the affect sentence of a question, in the last checkpoint but the control."""
     claimed = [name for name in declared.checkpoints if not name.startswith("benign_control")]
     (checkpoint,) = family(settings.model, settings.trained, claimed[-1:])
-    model, probes = load(checkpoint), load_probes(settings.probes)
     replies = {reply.sample: reply for reply in load_replies(settings.replies(checkpoint.name))}
-    pair, layer = settings.pairs[0].pair, declared.layers[-1]
+    pair, layer, probes = settings.pairs[0].pair, declared.layers[-1], load_probes(settings.probes)
     chosen = [replies[f"{pair}/{arm}/0/original"] for arm in (declared.arm, declared.references[0])]
-    return pd.concat([token_readings(model, probes, reply, layer, "guilty") for reply in chosen])
+    with settings.reading(checkpoint) as engine:
+        return pd.concat([token_readings(engine.model, probes, reply, layer, "guilty", engine) for reply in chosen])
 
 
 def main(settings: Settings) -> None:

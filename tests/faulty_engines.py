@@ -1,18 +1,16 @@
-"""Engines with one fault each, as capture code was published with, and a stand-in for vLLM that can be given four more."""
+"""Engines with one fault each, as capture code was published with."""
 
 from collections.abc import Sequence
-from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from probes.lm.engines import Visit
 from probes.lm.engines.transformers_hooks import TransformersHooks
+from probes.lm.engines.vllm import VLLM
+from probes.lm.engines.vllm_worker import ResidualReduction, Watch
 from probes.lm.model import Model
-
-BLOCK = 16
-"""Tokens of a beginning that vLLM keeps at a time."""
 
 
 class ColumnOffset(TransformersHooks):
@@ -99,74 +97,113 @@ class SavedWithoutCopy(TransformersHooks):
             visit(layer, hidden)
 
 
-Fault = Literal["", "residual", "chunks", "prefixes", "order"]
+# ---- vLLM ------------------------------------------------------------------------------------------------------------
+# The real engine and worker extension, with one fault each; below them is fake_vllm.
 
 
-class FakeVLLM:
-    """What vLLM does with a batch, on transformers' network.
+class FirstRowsAgain(Watch):
+    """Writes every chunk of a text from its first row on, over the chunks before."""
 
-    Every text is a request without padding, which goes in chunks behind its own cache; layers give (delta, residual);
-    beginnings that were seen before, in blocks of 16 tokens, are not computed again, and their rows are those kept then.
-    """
+    def _see(self, layer, output) -> None:
+        super()._see(layer, output)
+        for chunk in self.step.begun:
+            rows = self.rows[layer, chunk.text]
+            whole = torch.cat(rows)
+            whole[: len(rows[-1])] = rows[-1]
+            self.rows[layer, chunk.text] = [whole]
 
-    name = "fake_vllm"
-    reads_blocks = False
-    chunk_tokens: int | None = 32
+
+class NoResidual(Watch):
+    """Takes what a layer adds for what comes out of it."""
+
+    def _stream(self, output):
+        return output[0].float()
+
+
+class SortedById(Watch):
+    """Gives results in the order of vLLM's ids, which are text: 0, 1, 10, 11, 2."""
+
+    def collect(self):
+        problem, kept = super().collect()
+        order = sorted(range(kept[0][2][0]), key=str)
+        return problem, [
+            (name, layer, shape, self._sorted(values, shape, order)) for name, layer, shape, values in kept
+        ]
+
+    def _sorted(self, values, shape, order):
+        return np.frombuffer(values, np.float32).reshape(shape)[order].tobytes()
+
+
+class SummedLate(Watch):
+    """Keeps what layers return as it is, and looks at it when the next layer has run."""
+
+    def _see(self, layer, output) -> None:
+        later, self.later = getattr(self, "later", None), (layer, output)
+        if later:
+            super()._see(*later)
+        if layer == max(self.layers):
+            super()._see(layer, output)
+            self.later = None
+
+
+class ZerosForLacking(Watch):
+    """Does not mind rows that never came: zeros stand for them."""
+
+    def _follow(self, chunk) -> None:
+        if chunk.start != self.seen[chunk.text]:
+            width = self.runner.network.config.hidden_size
+            self.rows.update({(layer, chunk.text): [torch.zeros(chunk.start, width)] for layer in self.layers})
+            self.seen[chunk.text] = chunk.start
+        super()._follow(chunk)
+
+
+class Extension(ResidualReduction):
+    """An extension with another watch."""
+
+    kind: type[Watch] = Watch
+
+    def _watch(self, runner, layers, reducers, texts):
+        return self.kind(runner, layers, reducers, texts)
+
+
+class OverwritingExtension(Extension):
+    kind = FirstRowsAgain
+
+
+class DeltaExtension(Extension):
+    kind = NoResidual
+
+
+class SortingExtension(Extension):
+    kind = SortedById
+
+
+class LateExtension(Extension):
+    kind = SummedLate
+
+
+class ForgetfulExtension(Extension):
+    kind = ZerosForLacking
+
+
+class VLLMWith(VLLM):
+    """vLLM with another extension."""
+
+    def __init__(self, model: Model, extension: type[Extension]):
+        self.extension = extension
+        super().__init__(model)
+
+
+class PrefixesKept(VLLM):
+    """Leaves on what vLLM does by itself: beginnings that were seen before are not computed again."""
+
     keeps_prefixes = True
 
-    def __init__(self, model: Model, fault: Fault = ""):
-        self.model, self.fault = model, fault
-        self.kept: dict[tuple[int, ...], Tensor] = {}
+    def options(self, folder):
+        return super().options(folder) | {"enable_prefix_caching": True}
 
-    @torch.inference_mode()
-    def run(self, input_ids: Tensor, attention_mask: Tensor, layers: Sequence[int], visit: Visit) -> None:
-        requests = {
-            str(i): ids[mask.bool()].tolist()
-            for i, (ids, mask) in enumerate(zip(input_ids, attention_mask, strict=True))
-        }
-        done = {name: self._rows(ids) for name, ids in requests.items()}
-        names = sorted(done) if self.fault == "order" else list(done)
-        shape = (len(self.model.blocks), *input_ids.shape, self.model.entry.width)
-        out = torch.zeros(shape, dtype=self.model.network.dtype)
-        for row, name in enumerate(names):
-            columns = attention_mask[row].bool().nonzero()[:, 0][: done[name].shape[1]]
-            out[:, row, columns] = done[name][:, : len(columns)]
-        for layer in sorted(set(layers)):
-            visit(layer, out[layer])
 
-    def _rows(self, ids: list[int]) -> Tensor:
-        """(layer, position, feature) of one request."""
-        rows = self._computed(ids)
-        blocks = [tuple(ids[:end]) for end in range(BLOCK, len(ids), BLOCK)]
-        known = max((len(start) for start in blocks if start in self.kept), default=0)
-        if known:
-            before = torch.zeros_like(rows[:, :known]) if self.fault == "prefixes" else self.kept[tuple(ids[:known])]
-            rows = torch.cat([before, rows[:, known:]], dim=1)
-        self.kept.update({start: rows[:, : len(start)] for start in blocks if start not in self.kept})
-        return rows
+class PrefixRowsForgotten(PrefixesKept):
+    """The same, and nobody looks whether all rows came: zeros stand for those that did not."""
 
-    def _computed(self, ids: list[int]) -> Tensor:
-        assert self.chunk_tokens is not None
-        cache, rows = DynamicCache(config=self.model.network.config), []
-        for start in range(0, len(ids), self.chunk_tokens):
-            rows.append(self._chunk(ids[start : start + self.chunk_tokens], cache))
-        if self.fault != "chunks":
-            return torch.cat(rows, dim=1)
-        whole = torch.zeros_like(torch.cat(rows, dim=1))
-        for chunk in rows:  # each chunk is written from row 0 on
-            whole[:, : chunk.shape[1]] = chunk
-        return whole
-
-    def _chunk(self, ids: list[int], cache: DynamicCache) -> Tensor:
-        deltas, residuals, handles = [], [], []
-        for block in self.model.blocks:
-            handles.append(block.mlp.register_forward_hook(lambda _m, _i, out: deltas.append(out[0])))
-            behind = block.post_attention_layernorm
-            handles.append(behind.register_forward_pre_hook(lambda _m, args: residuals.append(args[0][0])))
-        try:
-            self.model.trunk(input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True)
-        finally:
-            for handle in handles:
-                handle.remove()
-        pairs = zip(deltas, residuals, strict=True)
-        return torch.stack([delta if self.fault == "residual" else delta + residual for delta, residual in pairs])
+    extension = ForgetfulExtension

@@ -8,23 +8,30 @@ from functools import partial
 import pytest
 import torch
 
+import fake_vllm
 from faulty_engines import (
     ColumnOffset,
+    DeltaExtension,
     ElementZero,
     ElementZeroBare,
-    FakeVLLM,
+    LateExtension,
     LayerOffByOne,
     NoMask,
     NormedLast,
+    OverwritingExtension,
+    PrefixesKept,
+    PrefixRowsForgotten,
     ReusedBuffer,
     SavedWithoutCopy,
+    SortingExtension,
+    VLLMWith,
 )
 from probes import activations, doctor
 from probes.__main__ import main
 from probes.directions import EmotionProbes, load_probes
-from probes.doctor import Doctor, Line, Verdict, examine, read_verdict
+from probes.doctor import Doctor, Line, Verdict, examine, examined, read_verdict
 from probes.errors import ConventionError, FileFormatError
-from probes.lm import checks
+from probes.lm import checks, load
 from probes.lm.checks import CHECKS, line_of, verdict
 from probes.lm.engines import start
 from probes.lm.parity import case_of
@@ -32,8 +39,19 @@ from small_model import ARCHITECTURES, save_small_model, small_model
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small_model()
+def saved(tmp_path_factory):
+    """The small model as a folder, which vLLM reads by itself."""
+    return save_small_model(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.fixture(scope="module")
+def model(saved):
+    return load(saved)
+
+
+@pytest.fixture(autouse=True)
+def no_vllm_but_a_fake_one(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", fake_vllm.module())
 
 
 def by_name(found):
@@ -51,12 +69,18 @@ def test_a_healthy_engine_is_green_on_every_architecture(architecture):
     assert lines["chunked prefill"].figure is None
 
 
-def test_a_healthy_stand_in_for_vllm_is_green_where_it_has_chunks_and_prefixes(model):
-    found = verdict(FakeVLLM(model))
+def test_a_healthy_vllm_is_green_and_needs_no_weights_beside_its_own(model, saved, tmp_path):
+    engine, path = start("vllm", load(saved, device="meta")), tmp_path / "original.json"
+    assert examined(engine, path, reference=lambda: model).examined == {"doctor": "green"}
+    found = read_verdict(path)
     assert found.red == [], "\n".join(map(str, found.lines))
     lines = by_name(found)
-    assert {lines[name].status for name in ("chunked prefill", "prefix cache", "engine against engine")} == {"green"}
-    assert lines["tensor against tuple"].status == "does not apply"
+    healthy = ("chunked prefill", "engine against engine", "routing flips between engines")
+    assert {lines[name].status for name in healthy} == {"green"}
+    assert {lines[name].status for name in ("tensor against tuple", "prefix cache")} == {"does not apply"}
+    assert found.about["device"] == "cpu"
+    with pytest.raises(ConventionError, match="is to vouch for it: load the same one"):
+        verdict(engine, reference=small_model(1))
 
 
 FAULTS = {
@@ -66,12 +90,17 @@ FAULTS = {
     "layer off by one": (LayerOffByOne, "layer i is hidden_states[i + 1]"),
     "normed last layer": (NormedLast, "last layer un-normed"),
     "missing mask": (NoMask, "attention mask honoured"),
-    "prefix-cache rows missing": (partial(FakeVLLM, fault="prefixes"), "prefix cache"),
-    "later chunk overwrites earlier": (partial(FakeVLLM, fault="chunks"), "chunked prefill"),
-    "residual not summed": (partial(FakeVLLM, fault="residual"), "layer i is hidden_states[i + 1]"),
+    "prefixes cached": (PrefixesKept, "prefix cache"),
+    "prefix-cache rows missing": (PrefixRowsForgotten, "prefix cache"),
+    "later chunk overwrites earlier": (partial(VLLMWith, extension=OverwritingExtension), "chunked prefill"),
+    "residual not summed": (partial(VLLMWith, extension=DeltaExtension), "layer i is hidden_states[i + 1]"),
+    "residual summed after the next layer": (
+        partial(VLLMWith, extension=LateExtension),
+        "layer i is hidden_states[i + 1]",
+    ),
     "buffer mutated after saving": (SavedWithoutCopy, "outputs stay as given"),
     "buffer mutated by the next pass": (ReusedBuffer, "outputs stay as given"),
-    "results sorted by id": (partial(FakeVLLM, fault="order"), "results in the order of the texts"),
+    "results sorted by id": (partial(VLLMWith, extension=SortingExtension), "results in the order of the texts"),
 }
 
 
@@ -85,10 +114,8 @@ def test_a_fault_turns_its_line_red(fault, precision, request):
 
 
 @pytest.fixture(scope="module")
-def in_bfloat16():
-    model = small_model()
-    model.network.to(torch.bfloat16)
-    return model
+def in_bfloat16(saved):
+    return load(saved, dtype=torch.bfloat16)
 
 
 # ---- precision, attention and adapters -------------------------------------------------------------------------------
@@ -176,7 +203,7 @@ def test_the_command_prints_a_line_a_check_and_writes_the_verdict(folder, tmp_pa
 
 
 def test_red_ends_with_exit_code_1_and_json_is_json(folder, monkeypatch, capsys):
-    monkeypatch.setattr("probes.lm.engines.start", lambda _name, model: LayerOffByOne(model))
+    monkeypatch.setattr("probes.lm.engines.start", lambda _name, model, _whole: LayerOffByOne(model))
     with pytest.raises(SystemExit, match="lines are red: layer i is hidden_states"):
         run(monkeypatch, folder, "--json")
     found = json.loads(capsys.readouterr().out)
@@ -216,18 +243,48 @@ def a_verdict(about, *red):
     return Verdict(about, tuple(Line(name, "red", 1.0, 1e-5, "") for name in red))
 
 
-def test_activations_say_what_the_doctor_found(model):
-    about = activations.describe(model)
-    assert "doctor" not in about
-    assert activations.describe(model, verdict=a_verdict(about))["doctor"] == "green"
-    assert activations.describe(model, verdict=a_verdict(about, "a", "b"))["doctor"] == "red: a, b"
+def test_activations_say_what_the_doctor_found(model, tmp_path):
+    path, engine = tmp_path / "doctor" / "original.json", start("transformers_hooks", model)
+    assert "doctor" not in activations.describe(model, engine)
+    assert activations.describe(model, examined(engine, path))["doctor"] == "green"
+    assert read_verdict(path).red == []
+
+
+def test_a_verdict_is_made_once(model, tmp_path, monkeypatch):
+    path = tmp_path / "original.json"
+    examined(start("transformers_hooks", model), path)
+    monkeypatch.setattr(checks, "verdict", lambda *_given, **_more: pytest.fail("examined again"))
+    assert examined(start("transformers_hooks", model), path).examined == {"doctor": "green"}
+
+
+@pytest.mark.parametrize("key", [*doctor.EXAMINED, "versions"])
+def test_a_verdict_on_something_else_is_made_anew(model, tmp_path, key, monkeypatch):
+    engine = start("transformers_hooks", model)
+    about = {**checks.about_engine(engine), key: "another"}
+    path = a_verdict(about, "results in the order of the texts").save(tmp_path / "original.json")
+    monkeypatch.setattr(checks, "verdict", lambda engine, reference: a_verdict(checks.about_engine(engine)))
+    assert examined(engine, path).examined == {"doctor": "green"}
+    assert read_verdict(path).about[key] != "another"
 
 
 @pytest.mark.parametrize("key", doctor.EXAMINED)
-def test_a_verdict_on_something_else_is_refused(model, key):
+def test_a_verdict_says_nothing_of_something_else(model, key):
     elsewhere = a_verdict({**activations.describe(model), key: "another"})
     with pytest.raises(ConventionError, match=f"on something else: {key} \\('another', here "):
-        activations.describe(model, verdict=elsewhere)
+        elsewhere.summary_for(activations.describe(model))
+
+
+def test_nothing_is_read_by_a_red_engine_without_a_reason(model, tmp_path):
+    path, engine = tmp_path / "original.json", LayerOffByOne(model)
+    for reason in ("", " "):
+        with pytest.raises(
+            ConventionError, match=r"of the doctor are red \(layer i is hidden_states.*--despite-red REASON"
+        ):
+            examined(engine, path, reason)
+    assert engine.examined == {}
+    about = activations.describe(model, examined(engine, path, "of no matter here"))
+    assert about["doctor"].startswith("red: layer i is hidden_states[i + 1]")
+    assert about["despite_red"] == "of no matter here"
 
 
 def test_probes_of_a_red_engine_need_a_reason_which_their_card_keeps(synthetic_activations, tmp_path):
@@ -239,6 +296,8 @@ def test_probes_of_a_red_engine_need_a_reason_which_their_card_keeps(synthetic_a
         with pytest.raises(ConventionError, match="doctor found red: results in the order of the texts"):
             probes.save(tmp_path / "probes.safetensors", reason)
     assert not list(tmp_path.iterdir())
+    told = EmotionProbes("difference_of_means").fit(stories.assign_attrs(despite_red="the activations say why"))
+    assert load_probes(told.save(tmp_path / "told.safetensors")).about_["despite_red"] == "the activations say why"
     probes.save(tmp_path / "probes.safetensors", "order does not matter to a mean <b>")
     again = load_probes(tmp_path / "probes.safetensors")
     assert again.about_["despite_red"] == "order does not matter to a mean <b>"

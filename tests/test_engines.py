@@ -92,7 +92,7 @@ def test_an_engine_that_does_not_exist():
         start("nnsigt", small_model())
 
 
-@pytest.mark.parametrize("name", ["nnsight", "transformer_lens"])
+@pytest.mark.parametrize("name", ["nnsight", "transformer_lens", "vllm"])
 def test_an_engine_that_is_not_installed_names_the_extra(name, monkeypatch):
     def missing(module):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module.partition(".")[0])
@@ -126,7 +126,7 @@ def test_activations_of_two_engines_are_never_mixed(stories, monkeypatch):
     ours = probes.capture(model, stories, start_token=3)
     sums = probes.capture_moments(model, stories, folds, start_token=3)
     fitted = probes.EmotionProbes("difference_of_means").fit(ours)
-    monkeypatch.setattr("probes.lm.engines._started", lambda _name, model: Renamed(model))
+    monkeypatch.setattr("probes.lm.engines._started", lambda _name, model, _whole: Renamed(model))
     theirs = probes.capture(model, stories, start_token=3, engine="nnsight")
     assert (ours.attrs["engine"], theirs.attrs["engine"]) == ("transformers_hooks", "nnsight")
     with pytest.raises(ConventionError, match="differ in engine: 'transformers_hooks' and 'nnsight'"):

@@ -27,16 +27,15 @@ from evals.answers import ANSWERS, CUT, split_output
 from evals.providers import as_turns
 from evals.tables import answer_table, read_log
 from probes import store
-from probes.activations import capture_passages, describe
+from probes.activations import capture_passages
 from probes.errors import ConventionError, DataError, MissingInputError, UnknownNameError
 from probes.lm.chat import CLOSE, OPEN, Split, render, token_spans
 from probes.readings import check_readings
 from probes.replies import REASONS
 
 if TYPE_CHECKING:
-    from probes.doctor import Verdict
     from probes.lm.capture import Passage
-    from probes.lm.engines import EngineName
+    from probes.lm.engines import Engine, EngineName
     from probes.lm.model import Model
 
 SPANS = ("answer", "thinking")
@@ -74,8 +73,7 @@ def replay(
     span: str = "answer",
     swap: bool = False,
     batch_tokens: int = 16_384,
-    engine: "EngineName" = "transformers_hooks",
-    verdict: "Verdict | None" = None,
+    engine: "EngineName | Engine" = "transformers_hooks",
 ) -> xr.Dataset:
     """Put every turn of the model in one log through a checkpoint, and pool every layer over a span of it.
 
@@ -83,7 +81,7 @@ def replay(
         span: `answer` or `thinking`; without the empty think block, the template's line ends and the stop token.
         swap: read text that other weights wrote, or weights that the log does not name (prefill swap). Its `text_source` is
             then the writer's address, and not `own`.
-        layers, batch_tokens, engine, verdict: as in probes.activations.capture.
+        layers, batch_tokens, engine: as in probes.activations.capture.
 
     Returns `mean` and `unit_mean` (sample, layer, feature) with the labels of readings (`arm` is the condition), those of
     CONVERSATION, `turn`, `tokens`, `cut`, `written_by` and `written_weights`. A turn without the span is NaN, and every
@@ -107,8 +105,8 @@ def replay(
         raise DataError(f"none of {len(turns)} turns in {answers['log'].iloc[0]} has {span} to read.")
     labels = pd.DataFrame([_labels(turn, span, answers.iloc[0]) for turn in turns])
     labels = labels.assign(**_identity(model, answers.iloc[0], own))
-    passages, about = [turns[place].passage(span) for place in kept], describe(model, engine, verdict)
-    return capture_passages(start(engine, model), passages, kept, labels, layers, about, batch_tokens, "replay")
+    passages = [turns[place].passage(span) for place in kept]
+    return capture_passages(start(engine, model), passages, kept, labels, layers, batch_tokens, "replay")
 
 
 def _in_order(log: EvalLog) -> list[EvalSample]:

@@ -22,7 +22,6 @@ from probes.moments import HALVES, Moments, check_folds, empty_moments, merge, p
 from probes.readings import LAYER_CONVENTION
 
 if TYPE_CHECKING:
-    from probes.doctor import Verdict
     from probes.lm.capture import Passage
     from probes.lm.engines import Engine, EngineName
     from probes.lm.model import Model
@@ -44,8 +43,7 @@ def capture(
     start_token: int = 50,
     batch_tokens: int = 16_384,
     spans: "Sequence[Span]" = ("answer",),
-    engine: "EngineName" = "transformers_hooks",
-    verdict: "Verdict | None" = None,
+    engine: "EngineName | Engine" = "transformers_hooks",
 ) -> xr.Dataset:
     """Run stories (as raw text) or replies (in their conversations) through a model and pool every layer.
 
@@ -53,27 +51,23 @@ def capture(
         start_token: stories are pooled from this 0-based token on (Sofroniew et al. 2026: from the 50th token on);
             shorter ones are dropped and counted in the attribute `dropped_short`.
         spans: what replies are pooled over: their answer, the last token of their prompt, or both in one pass.
-        engine: what runs the model; activations of two engines are never compared.
-        verdict: what the doctor found (doctor.read_verdict); the attribute `doctor` then says so.
+        engine: what runs the model, by its name or started (engines.start); activations of two engines are never compared.
+            Where the doctor has examined it (doctor.examined), the attribute `doctor` says what was found.
 
     Returns `mean` (sample, layer, feature), and `unit_mean` too for replies, where a reply is a sample for each span; one
     without an answer is NaN.
-    Raises what probes.lm.capture and engines.start raise, and ConventionError for a verdict on something else.
+    Raises what probes.lm.capture and engines.start raise.
     """
     from probes.lm.engines import start
     from probes.replies import Replies
 
     if isinstance(texts, Replies):
         _check_own(model, texts)
-    about, runs = describe(model, engine, verdict), start(engine, model)
-    if isinstance(texts, Replies):
-        return _capture_replies(runs, texts, layers, batch_tokens, spans, about)
-    return _capture_stories(runs, texts, layers, start_token, batch_tokens, about)
+        return _capture_replies(start(engine, model), texts, layers, batch_tokens, spans)
+    return _capture_stories(start(engine, model), texts, layers, start_token, batch_tokens)
 
 
-def _capture_stories(
-    engine: "Engine", stories: "Stories", layers, start_token: int, batch_tokens: int, about: dict[str, Any]
-) -> xr.Dataset:
+def _capture_stories(engine: "Engine", stories: "Stories", layers, start_token: int, batch_tokens: int) -> xr.Dataset:
     from probes.lm.capture import capture, check_layers
     from probes.lm.reducers import MeanPool
 
@@ -81,7 +75,8 @@ def _capture_stories(
     chosen = check_layers(layers, len(model.blocks))
     passages, labels, short = story_passages(model, stories, start_token)
     arrays = capture(model, passages, chosen, [MeanPool()], batch_tokens, label="capture stories", engine=engine)
-    return label(arrays, labels, chosen, {"start_token": start_token, "dropped_short": short, **about})
+    about = {"start_token": start_token, "dropped_short": short, **describe(model, engine)}
+    return label(arrays, labels, chosen, about)
 
 
 def capture_moments(
@@ -93,14 +88,13 @@ def capture_moments(
     second_moment: bool = True,
     batch_tokens: int = 16_384,
     parts: "Parts | None" = None,
-    engine: "EngineName" = "transformers_hooks",
-    verdict: "Verdict | None" = None,
+    engine: "EngineName | Engine" = "transformers_hooks",
 ) -> Moments:
     """Run stories through a model and keep what fits probes, not the vectors: memory does not grow with their number.
 
     Args:
         folds: topic → fold, of topic_folds; the same for every shard, so that the shards' moments merge.
-        layers, start_token, engine, verdict: as in capture.
+        layers, start_token, engine: as in capture.
         second_moment: keep the scatter too. It adds 2 · layers · width² operations a story, 0.03 % of what a 30B model
             with 3B active parameters takes for 200 tokens; for 48 layers of 2048 also 3.2 GB on the device while it runs
             and 0.81 GB in the result, where means alone of 171 emotions in 8 folds take 1.1 GB and 0.54 GB. Another pass would
@@ -115,7 +109,8 @@ def capture_moments(
 
     check_folds(folds, (story.topic for story in stories))
     chosen = check_layers(layers, len(model.blocks))
-    about, runs = {"start_token": start_token, **describe(model, engine, verdict)}, start(engine, model)
+    runs = start(engine, model)
+    about = {"start_token": start_token, **describe(model, runs)}
     total = empty_moments(chosen, model.entry.width, folds, {**about, "dropped_short": 0}, second_moment)
     with tqdm(total=len(stories), desc=f"capture moments ({model.address})", mininterval=1) as bar:
         for number, unit in enumerate(units(stories, UNIT)):
@@ -134,7 +129,7 @@ def _unit_moments(engine: "Engine", stories: "Sequence[Story]", like: Moments, b
     model = engine.model
     emotions, count = sorted({story.emotion for story in stories}), like.counts.shape[1]
     cells = {(name, topic): i * count + fold for i, name in enumerate(emotions) for topic, fold in like.folds.items()}
-    sums, short = _cell_sums(model, len(emotions), count, len(like.layers), bool(like.scatter)), 0
+    sums, short = _cell_sums(engine, len(emotions), count, len(like.layers), bool(like.scatter)), 0
     for few in units(stories, AT_A_TIME):
         short += _add_stories(sums, cells, engine, few, like.layers, like.about["start_token"], batch_tokens)
         bar.update(len(few))
@@ -144,13 +139,13 @@ def _unit_moments(engine: "Engine", stories: "Sequence[Story]", like: Moments, b
     return _moments(sums, emotions, like.folds, like.layers, about)
 
 
-def _cell_sums(model: "Model", emotions: int, folds: int, layers: int, second_moment: bool) -> "MomentSums":
+def _cell_sums(engine: "Engine", emotions: int, folds: int, layers: int, second_moment: bool) -> "MomentSums":
     """A group a cell, emotion by emotion; a block a half."""
     from probes.lm.reducers import MomentSums
 
     halves = [fold % 2 for _ in range(emotions) for fold in range(folds)]
-    shape = (layers, model.entry.width)
-    return MomentSums(halves, HALVES if second_moment else (), shape, str(model.network.device))
+    shape = (layers, engine.model.entry.width)
+    return MomentSums(halves, HALVES if second_moment else (), shape, engine.device)
 
 
 def _add_stories(
@@ -183,10 +178,10 @@ def _moments(
 
 
 def _capture_replies(
-    engine: "Engine", replies: "Replies", layers, batch_tokens: int, spans: "Sequence[Span]", about: dict[str, Any]
+    engine: "Engine", replies: "Replies", layers, batch_tokens: int, spans: "Sequence[Span]"
 ) -> xr.Dataset:
     passages, kept, labels = replies.passages(spans)
-    return capture_passages(engine, passages, kept, labels, layers, about, batch_tokens, "capture replies")
+    return capture_passages(engine, passages, kept, labels, layers, batch_tokens, "capture replies")
 
 
 def capture_passages(
@@ -195,7 +190,6 @@ def capture_passages(
     kept: Sequence[int],
     labels: pd.DataFrame,
     layers: Sequence[int] | Literal["all"],
-    about: dict[str, Any],
     batch_tokens: int,
     title: str,
 ) -> xr.Dataset:
@@ -212,7 +206,7 @@ def capture_passages(
     arrays = {name: np.full((len(labels), *values.shape[1:]), np.nan, np.float32) for name, values in captured.items()}
     for name, values in captured.items():
         arrays[name][kept] = values
-    return label(arrays, labels, chosen, about)
+    return label(arrays, labels, chosen, describe(engine.model, engine))
 
 
 def _check_own(model: "Model", replies: "Replies") -> None:
@@ -263,19 +257,17 @@ def _passages(
     return passages, labels, len(ids) - len(kept)
 
 
-def describe(model: "Model", engine: str = "transformers_hooks", verdict: "Verdict | None" = None) -> dict[str, Any]:
-    """What must travel with every number read from a model by an engine; with a verdict, also what the doctor found.
-
-    Raises ConventionError for a verdict on other weights or another engine.
-    """
+def describe(model: "Model", engine: "Engine | None" = None) -> dict[str, Any]:
+    """What must travel with every number read from a model by an engine, the reference unless given."""
     about = {
         "model": model.name, "checkpoint": model.checkpoint.name, "revision": model.revision, "base_sha": model.base_sha,
         "weights": model.weights,
         "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha, "dtype": str(model.network.dtype),
-        "evidence": model.entry.evidence, "engine": engine, "layer_convention": LAYER_CONVENTION,
+        "evidence": model.entry.evidence, "engine": engine.name if engine else "transformers_hooks",
+        "layer_convention": LAYER_CONVENTION,
         "model_layers": model.entry.layers,
     }  # fmt: skip
-    return about if verdict is None else {**about, "doctor": verdict.summary_for(about)}
+    return {**about, **engine.examined} if engine else about
 
 
 def label(

@@ -256,7 +256,7 @@ class EmotionProbes:
         Args:
             despite_red: why probes are written although the doctor found red what read them; their card keeps it.
 
-        Raises ConventionError for such probes without a reason.
+        Raises ConventionError for such probes without a reason; activations may have brought one (doctor.examined).
         """
         about = self._checked_about(despite_red)
         arrays = {
@@ -278,12 +278,13 @@ class EmotionProbes:
         found = str(self.about_.get("doctor", ""))
         if not found.startswith(RED):
             return self.about_
-        if not despite_red.strip():
+        reason = despite_red.strip() or self.about_.get("despite_red", "")
+        if not reason:
             raise ConventionError(
                 f"these probes were read by {self.about_['engine']}, where the doctor found {found}. Read them with another "
                 "engine, or give save(path, despite_red=…) the reason why they hold all the same: their card keeps it."
             )
-        return {**self.about_, "despite_red": despite_red}
+        return {**self.about_, "despite_red": reason}
 
 
 def load_probes(path: Path | str) -> EmotionProbes:

@@ -9,10 +9,10 @@ code 1 when a line is red.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -20,6 +20,10 @@ from probes import store
 from probes.conventions import RED
 from probes.errors import ConventionError, FileFormatError
 from probes.lm.engines import EngineName
+
+if TYPE_CHECKING:
+    from probes.lm.engines import Engine
+    from probes.lm.model import Model
 
 Status = Literal["green", "red", "reported", "does not apply"]
 
@@ -42,10 +46,12 @@ class Doctor:
     """Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU."""
     device: str | None = None
     """Where the model runs; by default the GPU if there is one."""
+    merged: Path | None = None
+    """Folder with a trained checkpoint as a whole model (experiments/export_checkpoint.py), which vllm reads."""
     json: bool = False
     """Print the verdict as JSON instead of lines."""
     out: Path | None = None
-    """File to write the verdict to, as JSON; capture takes it as `verdict` (read_verdict)."""
+    """File to write the verdict to, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,38 @@ def examine(settings: Doctor) -> Verdict:
     checkpoint = find_checkpoint(settings.model, settings.checkpoints)
     where = (_dtype(settings.dtype), settings.device)
     attached = attached_states(checkpoint, *where) if checkpoint.adapter else None  # gone before the next one is loaded
-    return verdict(start(settings.engine, load(checkpoint, settings.checkpoints, *where)), attached)
+    engine = start(settings.engine, load(checkpoint, settings.checkpoints, *where), settings.merged)
+    return verdict(engine, attached)
+
+
+def examined(
+    engine: "Engine", path: Path, despite_red: str = "", reference: "Callable[[], Model] | None" = None
+) -> "Engine":
+    """The engine, whose activations say from here on what the doctor found: by the verdict at `path`, or by a new one.
+
+    Args:
+        path: where the verdict is kept. One on other weights, another engine, dtype or version is made anew.
+        despite_red: why to go on where a line is red; activations, and probes fitted on them, keep it.
+        reference: gives the model with its weights, where the engine's has none (lm.load with device="meta").
+
+    Raises ConventionError, with the lines, where one is red and there is no reason to go on.
+    """
+    from probes.activations import describe
+    from probes.lm.checks import about_engine, verdict
+
+    about, found = about_engine(engine), read_verdict(path) if path.is_file() else None
+    if found is None or any(found.about.get(name) != about[name] for name in (*EXAMINED, "versions")):
+        found = verdict(engine, reference=reference() if reference else None)
+        found.save(path)
+    if found.red and not despite_red.strip():
+        why = "; ".join(f"{line.check}: {line.why}" for line in found.lines if line.status == "red")
+        raise ConventionError(
+            f"{engine.name} does not read {engine.model.address} rightly: {len(found.red)} of {len(found.lines)} lines of the "
+            f"doctor are red ({why}). Take another engine; or say why to go on (--despite-red REASON), which the files keep."
+        )
+    reason = {"despite_red": despite_red} if found.red else {}
+    engine.examined = {"doctor": found.summary_for(describe(engine.model, engine)), **reason}
+    return engine
 
 
 def _dtype(name: str) -> Any:

@@ -22,6 +22,7 @@ from probes.stimuli import Stimulus, capture_stimuli
 from probes.stories import names_emotion
 
 if TYPE_CHECKING:
+    from probes.lm.engines import Engine, EngineName
     from probes.lm.model import Model
 
 NEAREST = {
@@ -74,9 +75,15 @@ def scenario_sets(folder: Path | str, emotions: Iterable[str]) -> list[ScenarioS
     return [load_scenario_set(path, known) for path in sorted(folder.iterdir())] if folder.is_dir() else []
 
 
-def capture_sets(model: "Model", sets: Iterable[ScenarioSet], layers: Sequence[int]) -> list[xr.Dataset]:
+def capture_sets(
+    model: "Model",
+    sets: Iterable[ScenarioSet],
+    layers: Sequence[int],
+    engine: "EngineName | Engine" = "transformers_hooks",
+) -> list[xr.Dataset]:
     """Activations of each set at the last prompt token, under its name as `stimuli`. Raises what capture_stimuli raises."""
-    return [capture_stimuli(model, one.stimuli, layers=layers).assign_attrs(stimuli=one.name) for one in sets]
+    captured = [capture_stimuli(model, one.stimuli, layers=layers, engine=engine) for one in sets]
+    return [texts.assign_attrs(stimuli=one.name) for texts, one in zip(captured, sets, strict=True)]
 
 
 def _ours(name: str, known: set[str]) -> str:

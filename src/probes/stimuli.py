@@ -24,11 +24,13 @@ from probes import store
 from probes.activations import describe, label
 from probes.emotions import check_emotions
 from probes.errors import DataError, UnknownNameError
+from probes.lm.engines import start
 from probes.prompts import anchor_request, user_turn
 from probes.stories import Stories, names_emotion
 
 if TYPE_CHECKING:
     from probes.lm.capture import Passage
+    from probes.lm.engines import Engine, EngineName
     from probes.lm.model import Model
 
 Span = Literal["last_prompt", "answer"]
@@ -137,11 +139,11 @@ apart."""
 
 
 def capture_battery(
-    model: "Model", layers: Sequence[int] | Literal["all"] = "all"
+    model: "Model", layers: Sequence[int] | Literal["all"] = "all", engine: "EngineName | Engine" = "transformers_hooks"
 ) -> tuple[tuple[xr.Dataset, ...], xr.Dataset]:
     """Activations of every shipped set of stimuli, as in BATTERY, and of the intensity templates."""
-    stimuli = tuple(capture_stimuli(model, load(), span, layers) for load, span in BATTERY)
-    return stimuli, capture_intensity(model, load_intensity(), layers)
+    stimuli = tuple(capture_stimuli(model, load(), span, layers, engine) for load, span in BATTERY)
+    return stimuli, capture_intensity(model, load_intensity(), layers, engine)
 
 
 def capture_stimuli(
@@ -149,6 +151,7 @@ def capture_stimuli(
     stimuli: Sequence[Stimulus],
     span: Span = "last_prompt",
     layers: Sequence[int] | Literal["all"] = "all",
+    engine: "EngineName | Engine" = "transformers_hooks",
 ) -> xr.Dataset:
     """Activations `mean` (sample, layer, feature) of stimuli over a span of their conversation.
 
@@ -165,11 +168,16 @@ def capture_stimuli(
     labels = pd.DataFrame({"emotion": [stimulus.emotion for stimulus in stimuli], "text": texts})
     answers = [stimulus.answer if span == "answer" else "" for stimulus in stimuli]
     kind = "scenarios" if silent else "questions"
-    return _captured(model, [s.prompt for s in stimuli], answers, labels, layers, {"span": span, "stimuli": kind})
+    about = {"span": span, "stimuli": kind}
+    return _captured(start(engine, model), [s.prompt for s in stimuli], answers, labels, layers, about)
 
 
 def capture_anchors(
-    model: "Model", stories: Stories, neutral: Stories, layers: Sequence[int] | Literal["all"] = "all"
+    model: "Model",
+    stories: Stories,
+    neutral: Stories,
+    layers: Sequence[int] | Literal["all"] = "all",
+    engine: "EngineName | Engine" = "transformers_hooks",
 ) -> xr.Dataset:
     """Activations `mean` (sample, layer, feature) over held-out stories and plain dialogues, each as an answer in chat form.
 
@@ -178,11 +186,14 @@ def capture_anchors(
     told = [*stories, *neutral]
     labels = pd.DataFrame([{"emotion": story.emotion, "topic": story.topic, "text": story.text} for story in told])
     prompts, about = [anchor_request(story.topic) for story in told], {"span": "answer", "stimuli": "anchors"}
-    return _captured(model, prompts, [story.text for story in told], labels, layers, about)
+    return _captured(start(engine, model), prompts, [story.text for story in told], labels, layers, about)
 
 
 def capture_intensity(
-    model: "Model", templates: Sequence[Template], layers: Sequence[int] | Literal["all"] = "all"
+    model: "Model",
+    templates: Sequence[Template],
+    layers: Sequence[int] | Literal["all"] = "all",
+    engine: "EngineName | Engine" = "transformers_hooks",
 ) -> xr.Dataset:
     """Activations `mean` (sample, layer, feature) at the last prompt token of every filled template.
 
@@ -197,20 +208,21 @@ def capture_intensity(
     ]
     labels = pd.DataFrame(rows)
     about = {"span": "last_prompt", "stimuli": "intensity"}
-    return _captured(model, labels["text"].tolist(), [""] * len(labels), labels, layers, about)
+    return _captured(start(engine, model), labels["text"].tolist(), [""] * len(labels), labels, layers, about)
 
 
 def _captured(
-    model: "Model", prompts: list[str], answers: list[str], labels: pd.DataFrame, layers, about: dict[str, Any]
+    engine: "Engine", prompts: list[str], answers: list[str], labels: pd.DataFrame, layers, about: dict[str, Any]
 ) -> xr.Dataset:
     from probes.lm.capture import capture, check_layers
     from probes.lm.reducers import MeanPool
 
-    chosen = check_layers(layers, len(model.blocks))
+    model, chosen = engine.model, check_layers(layers, len(engine.model.blocks))
     passages = [conversation(model, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    arrays = capture(model, passages, chosen, [MeanPool()], label=f"capture {about['stimuli']}")
+    arrays = capture(model, passages, chosen, [MeanPool()], label=f"capture {about['stimuli']}", engine=engine)
     labels = labels.assign(sample=[f"{about['stimuli']}/{i}" for i in range(len(labels))])
-    return label(arrays, labels.assign(n_tokens=[len(p.span) for p in passages]), chosen, {**about, **describe(model)})
+    labels = labels.assign(n_tokens=[len(passage.span) for passage in passages])
+    return label(arrays, labels, chosen, {**about, **describe(model, engine)})
 
 
 def conversation(model: "Model", prompt: str, answer: str) -> "Passage":

@@ -18,6 +18,7 @@ from probes.directions import DOT, EmotionProbes
 from probes.errors import DataError
 
 if TYPE_CHECKING:
+    from probes.lm.engines import Engine, EngineName
     from probes.lm.model import Model
     from probes.replies import Reply
 
@@ -28,21 +29,32 @@ WARM, COLD = (213, 94, 0), (0, 114, 178)
 """Colours above and below the mean of what is shown (Okabe and Ito 2008)."""
 
 
-def token_readings(model: "Model", probes: EmotionProbes, reply: "Reply", layer: int, emotion: str) -> pd.DataFrame:
+def token_readings(
+    model: "Model",
+    probes: EmotionProbes,
+    reply: "Reply",
+    layer: int,
+    emotion: str,
+    engine: "EngineName | Engine" = "transformers_hooks",
+) -> pd.DataFrame:
     """Dot product of every token of a prompt and its answer, in TOKEN_COLUMNS: `span` is prompt or answer.
 
     Raises DataError for a reply without an answer, and what probes.lm.capture and EmotionProbes.transform raise.
     """
     from probes.lm.capture import Passage, capture
+    from probes.lm.engines import start
     from probes.lm.reducers import MeanPool
 
     if reply.answer_start == reply.answer_stop:
         raise DataError(f"{reply.sample} has no answer to show.")
     ids = (reply.prompt_ids + reply.token_ids)[: reply.answer_stop]
     passages = [Passage(ids, range(place, place + 1), f"{reply.sample} token {place}") for place in range(len(ids))]
-    arrays = capture(model, passages, [layer], [MeanPool()], label="")
+    runs = start(engine, model)
+    arrays = capture(model, passages, [layer], [MeanPool()], label="", engine=runs)
     labels = pd.DataFrame({"sample": [passage.name for passage in passages]})
-    values = probes.transform(label(arrays, labels, [layer], describe(model)), DOT).sel(emotion=emotion).values[:, 0]
+    values = (
+        probes.transform(label(arrays, labels, [layer], describe(model, runs)), DOT).sel(emotion=emotion).values[:, 0]
+    )
     spans = ["answer" if reply.answer_start <= place else "prompt" for place in range(len(ids))]
     table = pd.DataFrame({"place": range(len(ids)), "token": _texts(model, ids), "span": spans, "value": values})
     about = {"model": model.name, "checkpoint": model.checkpoint.name, "evidence": model.entry.evidence}

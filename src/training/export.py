@@ -24,13 +24,11 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from probes import store
 from probes.errors import DataError, FileFormatError, OutputError
-from probes.lm.checkpoints import Checkpoint, Manifest, ModelEntry, model_entry, name_of
+from probes.lm.checkpoints import EXPORT_RECORD, Checkpoint, Manifest, ModelEntry, model_entry, name_of
 from probes.lm.model import load
 from probes.lm.weights import local_file, weight_files
 from probes.provenance import source_sha
 
-RECORD = "export.json"
-"""What an exported model is made of."""
 COMPANIONS = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt",
     "special_tokens_map.json", "added_tokens.json",
@@ -53,7 +51,7 @@ def export(checkpoint: Checkpoint, to: Path, dtype: torch.dtype) -> Path:
             f"{checkpoint.address} has no adapter to merge: take the model itself, or a trained checkpoint."
         )
     record = _record(checkpoint.manifest, dtype)
-    if (to / RECORD).is_file() and _same(store.read_json(to / RECORD), record):
+    if (to / EXPORT_RECORD).is_file() and _same(store.read_json(to / EXPORT_RECORD), record):
         print(f"{to.name}: already there", flush=True)
         return to
     entry = model_entry(checkpoint.model)
@@ -65,7 +63,7 @@ def export(checkpoint: Checkpoint, to: Path, dtype: torch.dtype) -> Path:
             folder.mkdir()
             _write_weights(network, folder)
             _write_companions(entry, folder, dtype)
-            store.write_json(folder / RECORD, record)
+            store.write_json(folder / EXPORT_RECORD, record)
             folder.rename(to)
         except (OSError, SafetensorError) as error:
             raise OutputError(f"cannot export to {to}: {error}. Choose another --to, or make room there.") from error

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probes.lm.checkpoints import MODELS, Checkpoint, family
+    from probes.lm.engines import Engine
     from probes.lm.generate import Sampling
     from probes.lm.model import Model, load, load_random, random_twin
 
 _MODULE_OF = {
-    "MODELS": "checkpoints", "Checkpoint": "checkpoints", "family": "checkpoints", "Sampling": "generate",
+    "MODELS": "checkpoints", "Checkpoint": "checkpoints", "family": "checkpoints", "Engine": "engines", "Sampling": "generate",
     "Model": "model", "load": "model", "load_random": "model", "random_twin": "model",
 }  # fmt: skip
 
-__all__ = ["MODELS", "Checkpoint", "Model", "Sampling", "family", "load", "load_random", "random_twin"]
+__all__ = ["MODELS", "Checkpoint", "Engine", "Model", "Sampling", "family", "load", "load_random", "random_twin"]
 
 
 def __getattr__(name: str) -> Any:

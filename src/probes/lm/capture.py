@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from probes.errors import ConventionError, DataError, LayerError
-from probes.lm.engines import Engine, start
+from probes.lm.engines import Engine, Padded, start
 from probes.lm.generate import batches
 from probes.lm.model import Model
 from probes.lm.reducers import MeanPool, Reducer, UnitMeanPool
@@ -92,11 +92,7 @@ def capture_batches(
     """
     chosen = check_layers(layers, len(model.blocks))
     check_passages(passages, model)
-    engine = engine or start("transformers_hooks", model)
-    if engine.model is not model:
-        raise ConventionError(
-            f"the engine {engine.name} runs {engine.model.address}, not {model.address}: start its own."
-        )
+    engine = start(engine or "transformers_hooks", model)
     texts = in_one_pass(passages)
     for group in batches([len(passages[text[0]].token_ids) for text in texts], batch_tokens):
         rows = [i for text in group for i in texts[text]]
@@ -140,37 +136,10 @@ def capture_batch(
     row = torch.repeat_interleave(torch.tensor([len(text) for text in texts]))
     ids, attention, span = pad_batch(passages, pad, side)
     first = torch.searchsorted(row, torch.arange(len(texts)))
-    return reduce_batch(engine, (ids[first], attention[first], span), layers, reducers, row)
+    return engine.reduce((ids[first], attention[first], span), layers, reducers, row)
 
 
-def reduce_batch(
-    engine: Engine,
-    padded: tuple[Tensor, Tensor, Tensor],
-    layers: Sequence[int],
-    reducers: Sequence[Reducer],
-    row: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """What capture_batch gives, of ids, attention and span that pad_batch made.
-
-    Args:
-        row: the row of ids that each span lies in; by default there is one span a row.
-    """
-    device = engine.model.network.device
-    ids, attention, span = (tensor.to(device) for tensor in padded)
-    kept: dict[str, dict[int, Tensor]] = {reducer.name: {} for reducer in reducers}
-
-    def visit(layer: int, hidden: Tensor) -> None:
-        hidden = hidden if row is None or len(row) == len(ids) else hidden[row.to(hidden.device)]
-        for reducer in reducers:
-            kept[reducer.name][layer] = reducer(hidden, span.to(hidden.device))
-
-    engine.run(ids, attention, layers, visit)
-    return {
-        name: torch.stack([by_layer[layer].to(device) for layer in layers], dim=1) for name, by_layer in kept.items()
-    }
-
-
-def pad_batch(passages: Sequence[Passage], pad: int, side: PaddingSide) -> tuple[Tensor, Tensor, Tensor]:
+def pad_batch(passages: Sequence[Passage], pad: int, side: PaddingSide) -> Padded:
     """ids, attention and span mask, each (text, position). Positions are counted in each text, never by column."""
     width = max(len(passage.token_ids) for passage in passages)
     ids = torch.full((len(passages), width), pad)

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from probes.activations import describe
 from probes.doctor import Line, Verdict
-from probes.lm.capture import PaddingSide, Passage, capture, pad_batch, reduce_batch
+from probes.lm.capture import PaddingSide, Passage, capture, pad_batch
 from probes.lm.chat import CLOSE, OPEN, render, token_spans
 from probes.lm.checkpoints import Checkpoint
 from probes.lm.engines import Engine
@@ -24,6 +25,7 @@ from probes.lm.parity import (
     Finding,
     Pooled,
     apart,
+    batched_truth_of,
     case_of,
     in_words,
     pad_token,
@@ -31,7 +33,7 @@ from probes.lm.parity import (
     passages_of,
     truth_of,
 )
-from probes.lm.precision import dtypes, flips_in_batches, flips_in_dtypes
+from probes.lm.precision import dtypes, flips_between_engines, flips_in_batches, flips_in_dtypes
 from probes.prompts import user_turn
 
 LONG, PREFIX = 512, 40
@@ -40,17 +42,27 @@ LONG, PREFIX = 512, 40
 QUESTION, THOUGHTS, ANSWER = "Where are the maps?", "They asked for the maps.", "On the lower floor, behind the stairs."
 
 
-def verdict(engine: Engine, attached: Pooled | None = None) -> Verdict:
+def verdict(engine: Engine, attached: Pooled | None = None, reference: Model | None = None) -> Verdict:
     """Every check of an engine.
 
     Args:
         attached: what attached_states gave, for a checkpoint with an adapter.
+        reference: the model with its weights, where the engine's has none.
+
+    Raises ConventionError for a reference of other weights.
     """
-    case = case_of(engine)
+    case = case_of(engine, reference)
     checks = {**CHECKS, "adapter merged against attached": lambda case: _adapter(case, attached)}
-    versions = {name: version(name) for name in ("torch", "transformers")}
-    about = {**describe(engine.model, engine.name), "device": str(engine.model.network.device), "versions": versions}
+    about = {**about_engine(engine), "device": str(case.model.network.device)}
     return Verdict(about, tuple(line_of(name, check, case) for name, check in checks.items()))
+
+
+def about_engine(engine: Engine) -> dict[str, Any]:
+    """What a verdict on an engine is about: the model, and the libraries that compute."""
+    names = ["torch", "transformers"]
+    if engine.name != "transformers_hooks":
+        names += packages_distributions().get(engine.name, [])  # a build of vLLM for CPUs goes by another name
+    return {**describe(engine.model, engine), "versions": {name: version(name) for name in dict.fromkeys(names)}}
 
 
 def attached_states(checkpoint: Checkpoint, dtype: torch.dtype | None, device: str | None) -> Pooled:
@@ -81,22 +93,22 @@ def line_of(name: str, check: Callable[[Case], Finding], case: Case) -> Line:
 
 
 def _batch(case: Case) -> Finding:
-    return case.held(apart(case.read(), case.read(together=False)), "eight texts in a batch against each alone")
+    return case.held(apart(case.together, case.alone), "eight texts in a batch against each alone")
 
 
 def _sides(case: Case) -> Finding:
-    return case.held(apart(case.read(side="left"), case.read()), "left padding against right")
+    return case.held(apart(case.leftwards, case.together), "left padding against right")
 
 
 def _mask(case: Case) -> Finding:
     """What stands where the mask is 0 must change nothing; without a mask, left padding is read as text."""
     layers, other = range(len(case.model.blocks)), case.passages[0].token_ids[0]
 
-    def read(pad: int, side: PaddingSide) -> Pooled:
-        reduced = reduce_batch(case.engine, pad_batch(case.passages, pad, side), layers, REDUCERS)
+    def read(side: PaddingSide) -> Pooled:
+        reduced = case.engine.reduce(pad_batch(case.passages, other, side), layers, REDUCERS)
         return {name: values.cpu().numpy() for name, values in reduced.items()}
 
-    worst = max(apart(read(other, side), read(pad_token(case.model), side)) for side in ("left", "right"))
+    worst = max(apart(read("left"), case.leftwards), apart(read("right"), case.together))
     return case.held(worst, "another token in place of the padding")
 
 
@@ -105,10 +117,9 @@ def _tuples(case: Case) -> Finding:
         raise DoesNotApplyError(
             f"{case.engine.name} has layers of its own and reads none of transformers' return values"
         )
-    want = case.read()
     with _returning_tuples(case.model):
         got = case.read()
-    return case.held(apart(got, want), "layers that return a tuple against layers that return a tensor")
+    return case.held(apart(got, case.together), "layers that return a tuple against layers that return a tensor")
 
 
 @contextmanager
@@ -135,12 +146,12 @@ def _returning_tuples(model: Model) -> Iterator[None]:
 
 
 def _index(case: Case) -> Finding:
-    figure = apart(case.read(together=False), case.truth, slice(None, -1))
+    figure = apart(case.alone, case.truth, slice(None, -1))
     return case.held(figure, "layer i against hidden_states[i + 1], all but the last")
 
 
 def _last(case: Case) -> Finding:
-    figure = apart(case.read(together=False), case.truth, slice(-1, None))
+    figure = apart(case.alone, case.truth, slice(-1, None))
     return case.held(figure, "the last layer against what the final norm takes")
 
 
@@ -161,8 +172,7 @@ def _kept(
 ) -> dict[int, Tensor]:
     """What `visit` is given (text, position, feature), as it is or copied when it comes."""
     seen: dict[int, Tensor] = {}
-    device = engine.model.network.device
-    ids, attention, _ = (tensor.to(device) for tensor in padded)
+    ids, attention, _ = (tensor.to(engine.device) for tensor in padded)
     engine.run(ids, attention, layers, lambda layer, hidden: seen.update({layer: hidden.clone() if copy else hidden}))
     return seen
 
@@ -183,7 +193,7 @@ def _chunks(case: Case) -> Finding:
 def _prefixes(case: Case) -> Finding:
     """Texts that begin alike, one after the other and then again: what is computed once must not be lacking the next time."""
     start = [token for passage in case.passages for token in passage.token_ids][:PREFIX]
-    alike = [passage_of(case.model, [*start, *passage.token_ids]) for passage in case.passages]
+    alike = [passage_of(case.model, [*start, *passage.token_ids]) for passage in case.passages[:4]]
     want = truth_of(case.model, alike)
     figure = max(apart(case.read(alike, together=False), want) for _ in range(2))
     found = case.held(figure, f"texts that share {PREFIX} tokens, sent twice")
@@ -264,9 +274,10 @@ def _kernel(case: Case) -> Finding:
     assert chosen is not None
     if chosen == "eager":
         raise DoesNotApplyError("attention is computed by transformers' plain code already")
+    ours = case.batched_truth
     network.set_attn_implementation("eager")
     try:
-        figure = apart(case.truth, truth_of(case.model, case.passages))
+        figure = apart(ours, batched_truth_of(case.model, case.passages))
     finally:
         network.set_attn_implementation(chosen)
     what = f"attention by {chosen} against transformers' plain code"
@@ -276,13 +287,18 @@ def _kernel(case: Case) -> Finding:
 def _engines(case: Case) -> Finding:
     if case.engine.name == "transformers_hooks":
         raise DoesNotApplyError("this is the reference itself; name another with --engine")
-    ours, theirs = case.read(), capture(case.model, case.passages, "all", REDUCERS, label="")
+    ours, theirs = case.together, capture(case.model, case.passages, "all", REDUCERS, label="")
     return case.held(apart(ours, theirs), f"against transformers_hooks ({in_words(ours, theirs)})")
 
 
 def _adapter(case: Case, attached: Pooled | None) -> Finding:
     if attached is None:
-        raise DoesNotApplyError("this checkpoint has no adapter")
+        model = case.model
+        raise DoesNotApplyError(
+            f"the adapter was merged already; `python -m probes doctor {model.address}` attaches it too"
+            if model.checkpoint.adapter
+            else "this checkpoint has no adapter"
+        )
     return case.held(apart(case.truth, attached), "adapter merged into the weights against attached to them")
 
 
@@ -303,5 +319,6 @@ CHECKS: dict[str, Callable[[Case], Finding]] = {
     "dtype": dtypes,
     "routing flips between batch sizes": flips_in_batches,
     "routing flips between dtypes": flips_in_dtypes,
+    "routing flips between engines": flips_between_engines,
 }
 """Name of the line → its check; the adapter's comes last."""

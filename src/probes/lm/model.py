@@ -28,6 +28,11 @@ from probes.lm.weights import (
     weights_sha,
 )
 
+RANDOM_WEIGHTS = "random weights"
+"""How the hash begins of a base whose weights are in no file."""
+WITHOUT_WEIGHTS = "meta"
+"""The device of a network that is a shape alone."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -105,6 +110,8 @@ def load(
     Args:
         checkpoints: folder with the trained checkpoints of the family; needed for addresses other than the original.
         dtype: default float32 on a CPU and bfloat16 on a GPU.
+        device: default the GPU if there is one; "meta" for a network without weights, which takes no memory: all that an engine
+            needs which loads them itself.
 
     Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged
     files), ConventionError (an architecture that is not known; adapter of another base, or not the one of its manifest).
@@ -112,20 +119,29 @@ def load(
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)
     entry, (dtype, device) = model_entry(checkpoint.model), placement(dtype, device)
-    network, tokenizer = load_base(entry, dtype, device)
+    network, tokenizer = (
+        _without_weights(entry, dtype) if device == WITHOUT_WEIGHTS else load_base(entry, dtype, device)
+    )
     model = Model(entry, checkpoint, network, tokenizer, weights_sha(entry))
     if checkpoint.adapter is None:
         return model
     ours = {"base.sha": model.base_sha, "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha}
     check_adapter(checkpoint, ours)
-    return replace(model, network=merge_adapter(network, checkpoint.adapter))
+    return model if device == WITHOUT_WEIGHTS else replace(model, network=merge_adapter(network, checkpoint.adapter))
+
+
+def _without_weights(entry: ModelEntry, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    config, tokenizer = load_architecture(entry)
+    with torch.device(WITHOUT_WEIGHTS):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), tokenizer
 
 
 def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tuple[torch.dtype, str]:
     """float32 on a CPU and bfloat16 on a GPU, unless told otherwise."""
     _check_place(dtype, device)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return dtype or (torch.float32 if device == "cpu" else torch.bfloat16), device
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    computed = here if device in (None, WITHOUT_WEIGHTS) else device
+    return dtype or (torch.float32 if computed == "cpu" else torch.bfloat16), device or here
 
 
 def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
@@ -135,7 +151,7 @@ def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
         )
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     numbered = [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())] if kind else []
-    here = ["cpu", *([kind.type] if kind else []), *numbered]
+    here = ["cpu", WITHOUT_WEIGHTS, *([kind.type] if kind else []), *numbered]
     if device is not None and str(device) not in here:
         raise UnknownNameError("device", device, here)
 
@@ -165,4 +181,4 @@ def _random(
     with torch.device(device):
         network = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention(config))
     entry = replace(entry, name=f"{entry.name}-random")
-    return Model(entry, Checkpoint(entry.name, "original"), network.eval(), tokenizer, f"random weights, seed {seed}")
+    return Model(entry, Checkpoint(entry.name, "original"), network.eval(), tokenizer, f"{RANDOM_WEIGHTS}, seed {seed}")

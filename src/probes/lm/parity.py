@@ -7,11 +7,13 @@ moves by when a text goes in a batch instead of alone, at least the step of the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from probes.errors import ConventionError
 from probes.lm.capture import PaddingSide, Passage, capture, pad_batch
 from probes.lm.engines import Engine
 from probes.lm.model import Model
@@ -62,14 +64,42 @@ class Case:
     """An engine with eight texts and what transformers gives for them, one at a time and without padding."""
 
     engine: Engine
+    model: Model
+    """The reference: the engine's own, or the same with its weights where that has none."""
     passages: list[Passage]
     truth: Pooled
     bound: float
     why: str
 
-    @property
-    def model(self) -> Model:
-        return self.engine.model
+    @cached_property
+    def together(self) -> Pooled:
+        """What the engine gives, all texts in one batch."""
+        return self.read()
+
+    @cached_property
+    def alone(self) -> Pooled:
+        """What the engine gives, each text in a batch of its own."""
+        return self.read(together=False)
+
+    @cached_property
+    def leftwards(self) -> Pooled:
+        """The same as together, padded on the left."""
+        return self.read(side="left")
+
+    @cached_property
+    def batched_truth(self) -> Pooled:
+        """What transformers gives, all texts in one batch: one pass where `truth` takes eight."""
+        return batched_truth_of(self.model, self.passages)
+
+    @cached_property
+    def routes(self) -> list[Tensor]:
+        """What routes_of gives for each text alone."""
+        return routes_of(self.model, self.passages)
+
+    @cached_property
+    def batched_routes(self) -> list[Tensor]:
+        """The same in one batch."""
+        return routes_of(self.model, self.passages, together=True)
 
     def held(self, figure: float, what: str) -> Finding:
         """A figure held to the case's bound."""
@@ -79,19 +109,21 @@ class Case:
         """What the engine gives, all texts in one batch or each alone."""
         texts = passages or self.passages
         budget = len(texts) * max(len(text.token_ids) for text in texts) if together else 1
-        return capture(self.model, texts, "all", REDUCERS, budget, side, label="", engine=self.engine)
+        return capture(self.engine.model, texts, "all", REDUCERS, budget, side, label="", engine=self.engine)
 
 
-def case_of(engine: Engine) -> Case:
-    """The eight texts by transformers, and how far an engine may be from that."""
-    model = engine.model
+def case_of(engine: Engine, reference: Model | None = None) -> Case:
+    """The eight texts by transformers, and how far an engine may be from that. Raises ConventionError for other weights."""
+    model = reference or engine.model
+    if (model.weights, model.network.dtype) != (engine.model.weights, engine.model.network.dtype):
+        raise ConventionError(f"{engine.name} runs {engine.model}, and {model} is to vouch for it: load the same one.")
     passages = passages_of(model)
     truth = truth_of(model, passages)
     if model.network.dtype == torch.float32:
-        return Case(engine, passages, truth, ROUNDING, "bound: what capture promises in float32")
-    step, noise = torch.finfo(model.network.dtype).eps, apart(_in_one_batch(model, passages), truth)
+        return Case(engine, model, passages, truth, ROUNDING, "bound: what capture promises in float32")
+    step, noise = torch.finfo(model.network.dtype).eps, apart(batched_truth_of(model, passages), truth)
     why = f"bound: 4 × transformers' own drift in a batch, {noise:.1g}"
-    return Case(engine, passages, truth, min(max(step, 4 * noise), CEILING), why)
+    return Case(engine, model, passages, truth, min(max(step, 4 * noise), CEILING), why)
 
 
 def passages_of(model: Model) -> list[Passage]:
@@ -132,7 +164,8 @@ def truth_of(model: Model, passages: Sequence[Passage]) -> Pooled:
     )
 
 
-def _in_one_batch(model: Model, passages: Sequence[Passage]) -> Pooled:
+def batched_truth_of(model: Model, passages: Sequence[Passage]) -> Pooled:
+    """The same of texts that go in one batch, padded on the right."""
     ids, attention, _ = pad_batch(passages, pad_token(model), "right")
     states = _states(model, ids, attention)
     return _stack([_pooled(one, passage.span) for one, passage in zip(states, passages, strict=True)])
@@ -147,6 +180,28 @@ def _pooled(states: Tensor, span: range) -> Pooled:
 
 def _stack(texts: Sequence[Pooled]) -> Pooled:
     return {name: np.stack([text[name] for text in texts]) for name in texts[0]}
+
+
+@torch.inference_mode()
+def routes_of(model: Model, passages: Sequence[Passage], together: bool = False) -> list[Tensor]:
+    """Of each text the experts (layer, position, expert) that its tokens go to, in ascending order.
+
+    Raises DoesNotApplyError for a model without experts.
+    """
+    count = getattr(model.network.config.get_text_config(), "num_experts_per_tok", None)
+    if not count:
+        raise DoesNotApplyError(f"{type(model.network).__name__} is no mixture of experts")
+    groups = [list(passages)] if together else [[passage] for passage in passages]
+    return [routes for group in groups for routes in _routed(model, group, count)]
+
+
+def _routed(model: Model, passages: Sequence[Passage], count: int) -> list[Tensor]:
+    device = model.network.device
+    ids, attention, _ = (tensor.to(device) for tensor in pad_batch(passages, pad_token(model), "right"))
+    out = model.trunk(input_ids=ids, attention_mask=attention, output_router_logits=True, use_cache=False)
+    chosen = torch.stack([logits.topk(count, dim=-1).indices.cpu() for logits in out.router_logits])
+    by_text = chosen.sort(dim=-1).values.unflatten(1, ids.shape).unbind(dim=1)
+    return [routes[:, : len(passage.token_ids)] for routes, passage in zip(by_text, passages, strict=True)]
 
 
 def pad_token(model: Model) -> int:
@@ -173,8 +228,11 @@ def _least_cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def in_words(ours: Pooled, theirs: Pooled) -> str:
     """Cosines of the means, and of what is left of them without the mean of the texts: that is what directions are made of."""
-    means, contrasts = (
-        (ours["mean"], theirs["mean"]),
-        [value["mean"] - value["mean"].mean(0) for value in (ours, theirs)],
-    )
-    return f"least cosine {_least_cosine(*means):.6f}, of differences between texts {_least_cosine(*contrasts):.4f}"
+    means, differences = cosines(ours, theirs)
+    return f"least cosine {means:.6f}, of differences between texts {differences:.4f}"
+
+
+def cosines(ours: Pooled, theirs: Pooled) -> tuple[float, float]:
+    """The least cosine of two engines' means, and of what is left of them without the mean of the texts."""
+    centred = [value["mean"] - value["mean"].mean(0) for value in (ours, theirs)]
+    return _least_cosine(ours["mean"], theirs["mean"]), _least_cosine(*centred)

@@ -1,14 +1,15 @@
 """How far a model moves with its precision, and how many tokens a mixture of experts then sends elsewhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from probes.lm.capture import Passage, pad_batch
+from probes.lm.capture import Passage
+from probes.lm.engines import Engine
 from probes.lm.model import Model
-from probes.lm.parity import Case, DoesNotApplyError, Finding, apart, in_words, pad_token, truth_of
+from probes.lm.parity import Case, DoesNotApplyError, Finding, apart, batched_truth_of, in_words, routes_of
 
 NEAR_TIES = 1e-3
 """Share of tokens and layers where rounding in float32 may turn a tie between experts."""
@@ -20,11 +21,11 @@ def _other(dtype: torch.dtype) -> torch.dtype:
 
 def dtypes(case: Case) -> Finding:
     """The model's precision against the other of float32 and bfloat16."""
-    mine = case.model.network.dtype
+    mine, ours = case.model.network.dtype, case.batched_truth
     with in_dtype(case.model, _other(mine)):
-        theirs = truth_of(case.model, case.passages)
+        theirs = batched_truth_of(case.model, case.passages)
     what = f"{str(mine).removeprefix('torch.')} against {str(_other(mine)).removeprefix('torch.')}"
-    return Finding(apart(case.truth, theirs), f"{what}: {in_words(case.truth, theirs)}")
+    return Finding(apart(ours, theirs), f"{what}: {in_words(ours, theirs)}")
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def in_dtype(model: Model, dtype: torch.dtype) -> Iterator[None]:
 
 def flips_in_batches(case: Case) -> Finding:
     """Tokens that go to other experts in a batch than alone."""
-    figure = _flips(_routes(case.model, case.passages, together=True), _routes(case.model, case.passages))
+    figure = _flips(case.batched_routes, case.routes)
     what = "share of tokens and layers whose experts differ between a batch and a text alone"
     if case.model.network.dtype != torch.float32:
         return Finding(figure, what)
@@ -68,30 +69,51 @@ def flips_in_batches(case: Case) -> Finding:
 def flips_in_dtypes(case: Case) -> Finding:
     """Tokens that go to other experts in float32 than in bfloat16."""
     mine, theirs = case.model.network.dtype, _other(case.model.network.dtype)
-    ours = _routes(case.model, case.passages)
+    ours = case.batched_routes
     with in_dtype(case.model, theirs):
-        figure = _flips(ours, _routes(case.model, case.passages))
+        figure = _flips(ours, routes_of(case.model, case.passages, together=True))
     names = " and ".join(str(dtype).removeprefix("torch.") for dtype in (mine, theirs))
     return Finding(figure, f"share of tokens and layers whose experts differ between {names}")
 
 
-@torch.inference_mode()
-def _routes(model: Model, passages: Sequence[Passage], together: bool = False) -> list[Tensor]:
-    """Of each text the experts (layer, position, expert) that its tokens go to, in ascending order."""
-    count = getattr(model.network.config.get_text_config(), "num_experts_per_tok", None)
-    if not count:
-        raise DoesNotApplyError(f"{type(model.network).__name__} is no mixture of experts")
-    groups = [list(passages)] if together else [[passage] for passage in passages]
-    return [routes for group in groups for routes in _routes_of(model, group, count)]
+def flips_between_engines(case: Case) -> Finding:
+    """Tokens that transformers' own routers send to other experts where a layer is given what the engine read below it."""
+    if case.engine.name == "transformers_hooks":
+        raise DoesNotApplyError("this is the reference itself; name another with --engine")
+    ours, theirs = case.routes, []
+    for passage in case.passages:
+        with _fed(case.model, _streams(case.engine, passage)):
+            theirs += routes_of(case.model, [passage])
+    figure = _flips(ours, theirs)
+    what = "share of tokens and layers whose experts differ where the engine's output of the layer below goes in"
+    if case.model.network.dtype != torch.float32:
+        return Finding(figure, what)
+    return Finding(figure, f"{what}; bound: ties that float32 rounding may turn", NEAR_TIES)
 
 
-def _routes_of(model: Model, passages: Sequence[Passage], count: int) -> list[Tensor]:
-    device = model.network.device
-    ids, attention, _ = (tensor.to(device) for tensor in pad_batch(passages, pad_token(model), "right"))
-    out = model.trunk(input_ids=ids, attention_mask=attention, output_router_logits=True, use_cache=False)
-    chosen = torch.stack([logits.topk(count, dim=-1).indices.cpu() for logits in out.router_logits])
-    by_text = chosen.sort(dim=-1).values.unflatten(1, ids.shape).unbind(dim=1)
-    return [routes[:, : len(passage.token_ids)] for routes, passage in zip(by_text, passages, strict=True)]
+def _streams(engine: Engine, passage: Passage) -> dict[int, Tensor]:
+    """Layer → (1, position, feature) as the engine gives it."""
+    streams: dict[int, Tensor] = {}
+    ids = torch.tensor([list(passage.token_ids)], device=engine.device)
+    engine.run(ids, torch.ones_like(ids), range(len(engine.model.blocks)), streams.__setitem__)
+    return streams
+
+
+@contextmanager
+def _fed(model: Model, streams: dict[int, Tensor]) -> Iterator[None]:
+    """Each block is given this output of the one below in place of its own."""
+
+    def feed(stream: Tensor) -> Callable[[nn.Module, tuple], tuple]:
+        return lambda _module, args: (stream.to(args[0].device, args[0].dtype), *args[1:])
+
+    handles = [
+        block.register_forward_pre_hook(feed(streams[layer - 1])) for layer, block in enumerate(model.blocks) if layer
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _flips(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:

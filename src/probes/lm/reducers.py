@@ -14,7 +14,10 @@ from torch import Tensor
 
 
 class Reducer(Protocol):
-    """One array per text and layer, from the positions in the mask."""
+    """One row per text and layer, from the positions in the mask; or with EachToken a row per position.
+
+    A class that is made without arguments: an engine in other processes makes its own.
+    """
 
     name: str
 
@@ -54,6 +57,16 @@ class LastToken:
         positions = torch.arange(mask.shape[1], device=mask.device)
         last = torch.where(mask, positions, -1).amax(dim=1)
         return hidden[torch.arange(len(hidden), device=hidden.device), last].float()
+
+
+class EachToken:
+    """h at each of the positions, one after the other: of a batch, (token, feature)."""
+
+    name = "token"
+
+    def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """hidden (text, position, feature), mask (text, position) → (token, feature), text by text"""
+        return hidden[mask].float()
 
 
 class MomentSums:

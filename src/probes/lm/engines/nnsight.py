@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from probes.lm.engines import Visit
+from probes.lm.engines.in_process import InProcess
 from probes.lm.model import Model
 
 
-class NNsight:
+class NNsight(InProcess):
     """Runs the model's own network inside a trace, and stops after the last layer asked for.
 
     Importing nnsight adds `.save` to `object` for the whole process.
@@ -19,11 +20,9 @@ class NNsight:
 
     name = "nnsight"
     reads_blocks = True
-    chunk_tokens = None
-    keeps_prefixes = False
 
     def __init__(self, model: Model):
-        self.model = model
+        super().__init__(model)
         traced = import_module("nnsight").TransformersModel
         self.traced = traced(model.network, tokenizer=model.tokenizer, task="text-generation")
         path = next(name for name, module in model.network.named_modules() if module is model.blocks)

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from probes.errors import ConventionError
 from probes.lm.engines import Visit
+from probes.lm.engines.in_process import InProcess
 from probes.lm.model import Model
 
 
-class TransformerLens:
+class TransformerLens(InProcess):
     """Runs a copy of the network, since the bridge changes what it wraps: twice the memory of the weights.
 
     The bridge computes attention by its own eager code, so that numbers are the reference's up to rounding.
@@ -22,11 +23,9 @@ class TransformerLens:
 
     name = "transformer_lens"
     reads_blocks = False
-    chunk_tokens = None
-    keeps_prefixes = False
 
     def __init__(self, model: Model):
-        self.model = model
+        super().__init__(model)
         bridge = import_module("transformer_lens.model_bridge").TransformerBridge
         network = deepcopy(model.network)
         network.config.architectures = [type(network).__name__]  # a network that was not read from disk has none

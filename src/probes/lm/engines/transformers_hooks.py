@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from probes.lm.engines import Visit
-from probes.lm.model import Model
+from probes.lm.engines.in_process import InProcess
 
 
 class _LastLayerReachedError(Exception):
     """Ends the forward pass: what comes after the last layer asked for is not computed."""
 
 
-class TransformersHooks:
+class TransformersHooks(InProcess):
     """Runs the trunk, never the LM head, and stops after the last layer asked for.
 
     Layer i is the output of block i, 0-based: `hidden_states[i + 1]` of transformers, except for the last one, which
@@ -22,11 +22,6 @@ class TransformersHooks:
 
     name = "transformers_hooks"
     reads_blocks = True
-    chunk_tokens = None
-    keeps_prefixes = False
-
-    def __init__(self, model: Model):
-        self.model = model
 
     @torch.inference_mode()
     def run(self, input_ids: Tensor, attention_mask: Tensor, layers: Sequence[int], visit: Visit) -> None:
