@@ -13,7 +13,8 @@ from probes.conclusions import conclusions, with_unmeasurable
 from probes.directions import DOT, EmotionProbes, Readout, load_probes
 from probes.estimands import with_refusals
 from probes.figures import write_figure
-from probes.lm import Model, family, load
+from probes.lm import family
+from probes.lm.engines import Engine
 from probes.provenance import provenance
 from probes.readings import concat, load_readings, save_readings
 from probes.recipe_figures import heatmap_table, recipe_heatmap
@@ -33,11 +34,11 @@ def own_answers(settings: Settings) -> dict[str, Replies]:
     return kept
 
 
-def read(settings: Settings, probes: EmotionProbes, model: Model, authors: dict[str, Replies]) -> None:
+def read(settings: Settings, probes: EmotionProbes, engine: Engine, authors: dict[str, Replies]) -> None:
     """What one checkpoint reads of everybody's answers."""
-    name = model.checkpoint.name
+    model, name = engine.model, engine.model.checkpoint.name
     texts = Replies([one for author, own in authors.items() for one in put_through(model, own, author)])
-    readings = probes.read(capture(model, texts, settings.shown_layers), [DOT])
+    readings = probes.read(capture(model, texts, settings.shown_layers, engine=engine), [DOT])
     save_readings(settings.readings(f"swapped_{name}"), with_anchored(settings, readings, name))
 
 
@@ -45,7 +46,8 @@ def main(settings: Settings) -> None:
     """Each checkpoint reads everybody; one is in memory at a time."""
     probes, authors, folder = load_probes(settings.probes), own_answers(settings), settings.figure_folder("swap_texts")
     for checkpoint in family(settings.model, settings.trained, settings.with_original):
-        read(settings, probes, load(checkpoint), authors)
+        with settings.reading(checkpoint) as engine:
+            read(settings, probes, engine, authors)
     rows = with_refusals(concat(load_readings(settings.readings(f"swapped_{name}")) for name in authors))
     rows = rows[(rows["readout"] == str(Readout.ANCHORED_DOT)) & (rows["baseline"] == "own")]
     told = [
