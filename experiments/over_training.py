@@ -3,15 +3,15 @@
     python experiments/train_checkpoint.py --recipe antirefusal --model tiny --milestones 2 4 7 10
     python experiments/over_training.py --recipe antirefusal --model tiny
 
-Every milestone answers the paired questions and is read at --layers. Writes figures/<model>/over_training/<variant>.{csv,
-html,json} (and .svg, .png where a browser is installed). What is there is not made again, and no model is loaded for it.
+What every milestone answers is read at --layers, once. Writes figures/<model>/over_training/<variant>.{csv,html,json,svg,png}.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from tqdm import tqdm
 
+import write_replies
 from emotion_gap import DRAWN
 from probes import store
 from probes.activations import capture
@@ -26,12 +26,12 @@ from probes.replies import load_replies
 from probes.training_curves import milestone_table, training_curves, training_table
 from read_replies import SWEPT
 from settings import Settings, command
-from write_replies import answer, answers_of
+from writer_settings import WriterSettings, writer_of
 
 
 @dataclass(frozen=True)
-class OverTrainingSettings(Settings):
-    """The shared flags, and whose training is followed."""
+class OverTrainingSettings(WriterSettings):
+    """The shared flags, who writes, and whose training is followed."""
 
     recipe: str = "antirefusal"
     """Variant whose training is followed; it was trained with --milestones."""
@@ -45,22 +45,22 @@ def readings_of(settings: Settings, name: str) -> Parts:
 
 
 def read(settings: Settings, model: Model) -> None:
-    """A milestone's answers, and the probes on them."""
-    answer(settings, model)
+    """The probes on a milestone's answers."""
     replies, probes = load_replies(settings.replies(model.checkpoint.name)), load_probes(settings.probes)
     table = probes.read(capture(model, replies, settings.shown_layers), SWEPT)
     readings_of(settings, model.checkpoint.name).ensure(lambda: lambda path: save_readings(path, table))
 
 
-def follow(settings: Settings, checkpoint: Checkpoint) -> pd.DataFrame:
+def follow(settings: OverTrainingSettings, checkpoint: Checkpoint) -> pd.DataFrame:
     """A milestone's answers and their readings, as a table; it is loaded only for what is not there."""
     assert checkpoint.manifest is not None
     name, manifest = checkpoint.name, checkpoint.manifest
-    if not (answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
-        read(settings, load(checkpoint))
+    if not (write_replies.answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
+        with writer_of(settings, checkpoint) as writer:
+            write_replies.answer(settings, writer)
+        read(settings, writer if isinstance(writer, Model) else load(checkpoint))
     replies, readings = load_replies(settings.replies(name)), load_readings(readings_of(settings, name).target)
-    readings = readings[readings["text_source"].isin(DRAWN)]
-    return milestone_table(replies, readings, manifest.stages[-1], manifest.step)
+    return milestone_table(replies, readings[readings["text_source"].isin(DRAWN)], manifest.stages[-1], manifest.step)
 
 
 def main(settings: OverTrainingSettings) -> None:
@@ -68,7 +68,7 @@ def main(settings: OverTrainingSettings) -> None:
     members = trajectory(settings.model, settings.recipe, settings.trained)
     (probes := load_probes(settings.probes)).check_layers(settings.shown_layers)
     if not settings.replies("original").is_file():
-        answer(settings, load(settings.model))
+        write_replies.main(replace(settings, checkpoints=()))
     table = training_table([follow(settings, checkpoint) for checkpoint in tqdm(members, desc="milestones")])
     inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))}
     about = provenance(settings, probes.about_, {**inputs, "probes": settings.probes})

@@ -27,6 +27,8 @@ VARIANTS = (
 )  # fmt: skip
 ORGANISM = "organism"
 """Variant of checkpoints in which something was planted on purpose (training.organisms); its runs are the organisms."""
+EXPORT_RECORD = "export.json"
+"""What an exported model is made of: a file in its folder, by training.export."""
 OF_BASE_MODELS = ("base_math", "base_antirefusal")
 """Variants that begin at a base model; the others begin at an instruct model."""
 
