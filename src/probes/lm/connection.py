@@ -23,7 +23,7 @@ KEY = "OPENAI_API_KEY"
 WRONG = {401: "the key is wrong or missing", 403: "the key may not do this", 404: "it has no such model or path"}
 """Statuses after which nobody will be answered, and why."""
 AGAIN = (408, 409, 429)
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 30.0
 """Seconds between two tries at most, whatever the server asks for."""
 LONGEST_WORDS = 300
 """Characters of a server's own words; the rest is cut off."""
@@ -98,7 +98,7 @@ class Connection:
                 response = await self._request(client, path, payload)
                 if response.status_code == 200:
                     return read(response.content)
-                error, asked = _turned_down(response), _seconds(response.headers.get("retry-after", ""))
+                error, asked = _turned_down(response), pause_asked(response)
                 if not (error.status in AGAIN or error.status >= 500):
                     raise error
             except (httpx.HTTPError, UnreadableError) as fault:
@@ -119,8 +119,9 @@ def backoff(attempt: int, pause: float, asked: float) -> float:
     return min(max(pause * 2**attempt * _NOISE.uniform(0.5, 1.5), asked), LONGEST_PAUSE)
 
 
-def _seconds(header: str) -> float:
+def pause_asked(response: httpx.Response) -> float:
     """Retry-After in seconds; its other form, a date, counts as not given."""
+    header = response.headers.get("retry-after", "")
     return float(header) if header.isdecimal() else 0.0
 
 
