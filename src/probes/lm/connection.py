@@ -34,9 +34,14 @@ _NOISE = SystemRandom()  # leaves every random state that a seed decides alone
 class NoAnswerError(Exception):
     """Why a request was not answered; says nothing of what was asked."""
 
-    def __init__(self, note: str, status: int = 0, said: str = ""):
+    def __init__(self, note: str, status: int = 0, said: str = "", pause: float = 0.0):
         super().__init__(note)
-        self.status, self.said = status, said
+        self.status, self.said, self.pause = status, said, pause
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether another try may be answered."""
+        return self.status in (0, *AGAIN) or self.status >= 500
 
 
 class UnreadableError(Exception):
@@ -90,27 +95,32 @@ class Connection:
             path: below the root, such as /v1/completions.
             read: raises UnreadableError for an answer that is worth another try.
         """
-        error, asked = NoAnswerError("it was not asked"), 0.0
+        last = NoAnswerError("it was not asked")
         for number in range(self.tries):
             if number:
-                await asyncio.sleep(backoff(number - 1, self.wait, asked))
+                await asyncio.sleep(backoff(number - 1, self.wait, last.pause))
             try:
-                response = await self._request(client, path, payload)
-                if response.status_code == 200:
-                    return read(response.content)
-                error, asked = _turned_down(response), pause_asked(response)
-                if not (error.status in AGAIN or error.status >= 500):
-                    raise error
-            except (httpx.HTTPError, UnreadableError) as fault:
-                error, asked = (
-                    NoAnswerError(str(fault) if isinstance(fault, UnreadableError) else type(fault).__name__),
-                    0.0,
-                )
-        raise error
+                return read(await self._body(client, path, payload))
+            except NoAnswerError as error:
+                last = error
+            except UnreadableError as error:
+                last = NoAnswerError(str(error))
+            except httpx.HTTPError as error:
+                last = NoAnswerError(type(error).__name__)
+            if not last.may_pass:
+                break
+        raise last
 
-    async def _request(self, client: httpx.AsyncClient, path: str, payload: Mapping[str, Any] | None) -> httpx.Response:
+    async def _body(self, client: httpx.AsyncClient, path: str, payload: Mapping[str, Any] | None) -> bytes:
+        """The body of one response. Raises NoAnswerError for any status but 200."""
         url = f"{self.root}{path}"
-        return await (client.get(url) if payload is None else client.post(url, json=payload))
+        response = await (client.get(url) if payload is None else client.post(url, json=payload))
+        status = response.status_code
+        if status == 200:
+            return response.content
+        note = f"HTTP {status}" + (f", {WRONG[status]}" if status in WRONG else "")
+        said = " ".join(response.text.split())[:LONGEST_WORDS]
+        raise NoAnswerError(note, status, said, pause_asked(response))
 
 
 def backoff(attempt: int, pause: float, asked: float) -> float:
@@ -123,9 +133,3 @@ def pause_asked(response: httpx.Response) -> float:
     """Retry-After in seconds; its other form, a date, counts as not given."""
     header = response.headers.get("retry-after", "")
     return float(header) if header.isdecimal() else 0.0
-
-
-def _turned_down(response: httpx.Response) -> NoAnswerError:
-    status = response.status_code
-    why = f", {WRONG[status]}" if status in WRONG else ""
-    return NoAnswerError(f"HTTP {status}{why}", status, " ".join(response.text.split())[:LONGEST_WORDS])

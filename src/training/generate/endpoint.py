@@ -3,8 +3,8 @@
 The runner keeps answers in a checkpoint and every single response in a cache, so that a kill costs what was in flight. The
 transport is ours (probes.lm.connection), because datatrove 0.10's own has none of what a long run needs: on localhost one HTTP
 500 or broken JSON ends the run and no timeout is observed; elsewhere its readiness check sends no key, and a second try fails
-for want of the model that the first took out of the payload. A result that cannot be saved is logged and forgotten there, and raises here.
-Its logger prints payloads, so it is off.
+for want of the model that the first took out of the payload. A result that cannot be saved is logged and forgotten there,
+and raises here. Its logger prints payloads, so it is off.
 
 Each run has one chunk, as long as the run: datatrove closes a full chunk's output before it forgets the checkpoint, and does
 not so with the last, unfilled one. Every payload holds a seed of its own, so that no two requests are one to a cache.

@@ -154,7 +154,7 @@ class ServerWriter(Writer):
         at = f"the server at {self.connection.url}"
         if error.status in (401, 403):
             return MissingInputError(f"{at} lets nobody in: {error}. Set {KEY} to a key that may use it.")
-        if 400 <= error.status < 500 and error.status != 429:
+        if not error.may_pass:
             return ConventionError(
                 f"{at} turned a request for {self.address} down: {error} ({error.said}). It must take token ids at "
                 f"/v1/completions and have /tokenize, as vLLM and SGLang do: {self._command}."
