@@ -459,8 +459,10 @@ def test_checkpoints_written_by_different_writers_are_not_compared(study, model,
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (the extra vllm, for machines with a GPU)"
 )
 @pytest.mark.filterwarnings("ignore")
-def test_real_vllm_takes_the_tokens_that_transformers_takes():
+def test_real_vllm_takes_the_tokens_that_transformers_takes(monkeypatch):
     """On the embedded model, greedily; and its seeds decide what it draws."""
+    for name, value in {"ENABLE_V1_MULTIPROCESSING": "0", "NO_USAGE_STATS": "1", "CPU_KVCACHE_SPACE": "1"}.items():
+        monkeypatch.setenv(f"VLLM_{name}", value)
     model = lm.load("tiny")
     prompts = [render(model.tokenizer, user_turn(f"Tell me of a {word}.")) for word in WORDS]
     with start("vllm", Checkpoint("tiny", "original")) as writer:

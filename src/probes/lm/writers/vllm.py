@@ -55,7 +55,7 @@ class VllmWriter(Writer):
         """The running vllm.LLM."""
         return vllm().LLM(
             model=str(self._folder()), dtype=self.dtype, tensor_parallel_size=self.gpus, enable_prefix_caching=True,
-            generation_config="vllm",
+            generation_config="vllm", max_model_len=-1,  # what the model takes, or as much of it as fits
         )  # fmt: skip
 
     def _folder(self) -> Path:
