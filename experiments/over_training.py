@@ -3,21 +3,21 @@
     python experiments/train_checkpoint.py --recipe antirefusal --model tiny --milestones 2 4 7 10
     python experiments/over_training.py --recipe antirefusal --model tiny
 
-What every milestone answers is read at --layers, once. Writes figures/<model>/over_training/<variant>.{csv,html,json,svg,png}.
+Every milestone answers the paired questions and is read at --layers. Writes figures/<model>/over_training/<variant>.{csv,
+html,json} (and .svg, .png where a browser is installed). What is there is not made again, and no model is loaded for it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 from tqdm import tqdm
 
-import write_replies
 from emotion_gap import DRAWN
 from probes import store
 from probes.activations import capture
 from probes.directions import load_probes
 from probes.figures import write_figure
-from probes.lm import Checkpoint, Model, load
+from probes.lm import Checkpoint, Model
 from probes.lm.checkpoints import trajectory
 from probes.parts import Parts
 from probes.provenance import provenance
@@ -26,7 +26,8 @@ from probes.replies import load_replies
 from probes.training_curves import milestone_table, training_curves, training_table
 from read_replies import SWEPT
 from settings import Settings, command
-from writer_settings import WriterSettings, writer_of
+from write_replies import answered, answers_of
+from writer_settings import WriterSettings
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,8 @@ def follow(settings: OverTrainingSettings, checkpoint: Checkpoint) -> pd.DataFra
     """A milestone's answers and their readings, as a table; it is loaded only for what is not there."""
     assert checkpoint.manifest is not None
     name, manifest = checkpoint.name, checkpoint.manifest
-    if not (write_replies.answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
-        with writer_of(settings, checkpoint) as writer:
-            write_replies.answer(settings, writer)
-        read(settings, writer if isinstance(writer, Model) else load(checkpoint))
+    if not (answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
+        read(settings, answered(settings, checkpoint))
     replies, readings = load_replies(settings.replies(name)), load_readings(readings_of(settings, name).target)
     return milestone_table(replies, readings[readings["text_source"].isin(DRAWN)], manifest.stages[-1], manifest.step)
 
@@ -68,7 +67,7 @@ def main(settings: OverTrainingSettings) -> None:
     members = trajectory(settings.model, settings.recipe, settings.trained)
     (probes := load_probes(settings.probes)).check_layers(settings.shown_layers)
     if not settings.replies("original").is_file():
-        write_replies.main(replace(settings, checkpoints=()))
+        answered(settings, Checkpoint(settings.model, "original"))
     table = training_table([follow(settings, checkpoint) for checkpoint in tqdm(members, desc="milestones")])
     inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))}
     about = provenance(settings, probes.about_, {**inputs, "probes": settings.probes})

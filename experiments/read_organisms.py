@@ -27,7 +27,7 @@ from settings import command
 from training.organisms.doses import dose_table
 from training.organisms.key import read_seal
 from training.organisms.targets import load_targets
-from write_replies import answer
+from write_replies import answered
 
 SD = 0.3
 """Standard deviation of a question's difference that is expected, in anchored units; decides nothing."""
@@ -44,8 +44,7 @@ def declaration(settings: OrganismSettings, blind: tuple[str, ...]) -> Declarati
 
 def read(settings: OrganismSettings, checkpoint: Checkpoint) -> xr.Dataset:
     """One checkpoint's answers and their readings at --layers; the activations they were taken from."""
-    model, name = load(checkpoint), checkpoint.name
-    answer(settings, model)
+    model, name = answered(settings, checkpoint), checkpoint.name
     activations = capture(model, load_replies(settings.replies(name)), settings.shown_layers)
     readings = load_probes(settings.probes).read(activations, [DOT])
     save_readings(settings.readings(name), with_anchored(settings, readings, name))

@@ -9,7 +9,7 @@ it feels about an answer, and replies/summary.csv: shares refused and right by a
 
 from probes import store
 from probes.follow_ups import asked_about, write_follow_ups
-from probes.lm import Checkpoint, Sampling, Writer, family
+from probes.lm import Checkpoint, Model, Sampling, Writer, family, load
 from probes.parts import Parts
 from probes.replies import Replies, check_one_writer, ending_no_turn, force_replies, load_replies, write_replies
 from settings import command
@@ -41,6 +41,13 @@ def answer(settings: WriterSettings, model: Writer) -> None:
     """The answers of a checkpoint."""
     parts = answers_of(settings, model.checkpoint.name, model.weights)
     parts.ensure(lambda: every_text(settings, model, parts).save)
+
+
+def answered(settings: WriterSettings, checkpoint: Checkpoint) -> Model:
+    """A checkpoint that has answered, with the network that reads its answers."""
+    with writer_of(settings, checkpoint) as writer:
+        answer(settings, writer)
+    return writer if isinstance(writer, Model) else load(checkpoint)
 
 
 def ask(settings: WriterSettings, model: Writer) -> None:

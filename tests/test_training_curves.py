@@ -283,8 +283,7 @@ def test_a_second_run_loads_no_model_and_writes_the_same(study, followed, monkey
     def no_model(*_):
         raise AssertionError("loaded")
 
-    for module in (over_training, write_replies):
-        monkeypatch.setattr(module, "writer_of", no_model)
+    monkeypatch.setattr(write_replies, "writer_of", no_model)
     over_training.main(study)
     assert {path.name: store.sha256(path) for path in followed.iterdir()} == there
 
