@@ -1,7 +1,6 @@
 """Let every checkpoint answer the paired prompts, and put benign answers, the original's and its own, through each of them.
 
     python experiments/write_replies.py --model tiny
-    python experiments/write_replies.py --model qwen3-30b-a3b --writer vllm --writer-gpus 2
 
 Writes replies/<checkpoint>.jsonl with all of them, replies/<checkpoint>.follow_up.jsonl with what it says when it is asked how
 it feels about an answer, and replies/summary.csv: shares refused and right by arm. A killed run goes on where it stopped.
@@ -69,7 +68,8 @@ def write(settings: WriterSettings, checkpoint: Checkpoint) -> None:
 
 def main(settings: WriterSettings) -> None:
     """The original first: its benign answers are the forced text of all."""
-    for checkpoint in family(settings.model, settings.trained, names := settings.with_original):
+    names = ("original", *(name for name in settings.checkpoints if name != "original"))
+    for checkpoint in family(settings.model, settings.trained, names):
         write(settings, checkpoint)
     replies = [reply for name in names for reply in load_replies(settings.replies(name)) if reply.text_source == "own"]
     store.write_table(settings.replies("summary").with_suffix(".csv"), summary := Replies(replies).summary())
