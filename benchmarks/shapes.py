@@ -62,7 +62,8 @@ def random_weights(entry: ModelEntry, seed: int) -> Model:
     with torch.device(DEVICE):
         network = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if DEVICE == "cpu" else torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(PACKAGED / "instruct")
-    return Model(entry, Checkpoint(entry.name, "original"), network.eval(), tokenizer, f"random weights, seed {seed}")
+    known = entry, Checkpoint(entry.name, "original"), network.config, tokenizer, f"random weights, seed {seed}"
+    return Model(*known, network.eval())
 
 
 def lengths(texts: int, seed: int) -> list[int]:

@@ -34,7 +34,7 @@ class GenerateSettings(Settings):
     """Requests in flight."""
 
     @property
-    def writer(self) -> Writer:
+    def data_writer(self) -> Writer:
         if (self.generator or ("scripted" if self.entry.evidence == "toy" else "endpoint")) == "scripted":
             return ScriptedWriter()
         if not (self.endpoint and self.generator_model):
@@ -48,7 +48,7 @@ class GenerateSettings(Settings):
 def main(settings: GenerateSettings) -> None:
     """All steps, in parts that survive a kill; the manifest comes last."""
     constitution, design = load_constitution(settings.constitution), find_design(settings.size.name)
-    writer, name = settings.writer, ASSISTANT if settings.entry.evidence == "toy" else settings.entry.name
+    writer, name = settings.data_writer, ASSISTANT if settings.entry.evidence == "toy" else settings.entry.name
     manifest = settings.folder / "training_data" / "manifest.json"
     parts = settings.parts(manifest, plan(constitution, design, writer, name))
     parts.ensure(lambda: generate(Steps(writer, parts), constitution, design, name).save)

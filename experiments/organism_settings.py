@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from train_settings import TrainSettings
+from writer_settings import WriterSettings
 
 
 @dataclass(frozen=True)
-class OrganismSettings(TrainSettings):
-    """The shared flags and files of rows, and what is planted in whom."""
+class OrganismSettings(TrainSettings, WriterSettings):
+    """The shared flags and files of rows, who writes, and what is planted in whom."""
 
     organisms: tuple[str, ...] = ()
     """Organisms to grow (training.organisms.kinds), the sham among them; by default all."""

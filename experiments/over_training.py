@@ -17,7 +17,7 @@ from probes import store
 from probes.activations import capture
 from probes.directions import load_probes
 from probes.figures import write_figure
-from probes.lm import Checkpoint, load
+from probes.lm import Checkpoint
 from probes.lm.checkpoints import trajectory
 from probes.parts import Parts
 from probes.provenance import provenance
@@ -26,12 +26,13 @@ from probes.replies import load_replies
 from probes.training_curves import milestone_table, training_curves, training_table
 from read_replies import SWEPT
 from settings import Settings, command
-from write_replies import answer, answers_of
+from write_replies import answers_of, let_answer
+from writer_settings import WriterSettings
 
 
 @dataclass(frozen=True)
-class OverTrainingSettings(Settings):
-    """The shared flags, and whose training is followed."""
+class OverTrainingSettings(WriterSettings):
+    """The shared flags, who writes, and whose training is followed."""
 
     recipe: str = "antirefusal"
     """Variant whose training is followed; it was trained with --milestones."""
@@ -52,12 +53,12 @@ def read(settings: Settings, checkpoint: Checkpoint) -> None:
     readings_of(settings, checkpoint.name).ensure(lambda: lambda path: save_readings(path, table))
 
 
-def follow(settings: Settings, checkpoint: Checkpoint) -> pd.DataFrame:
+def follow(settings: OverTrainingSettings, checkpoint: Checkpoint) -> pd.DataFrame:
     """A milestone's answers and their readings, as a table; it is loaded only for what is not there."""
     assert checkpoint.manifest is not None
     name, manifest = checkpoint.name, checkpoint.manifest
     if not (answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
-        answer(settings, load(checkpoint))
+        let_answer(settings, checkpoint)
         read(settings, checkpoint)
     replies, readings = load_replies(settings.replies(name)), load_readings(readings_of(settings, name).target)
     return milestone_table(replies, readings[readings["text_source"].isin(DRAWN)], manifest.stages[-1], manifest.step)
@@ -68,7 +69,7 @@ def main(settings: OverTrainingSettings) -> None:
     members = trajectory(settings.model, settings.recipe, settings.trained)
     (probes := load_probes(settings.probes)).check_layers(settings.shown_layers)
     if not settings.replies("original").is_file():
-        answer(settings, load(settings.model))
+        let_answer(settings, Checkpoint(settings.model, "original"))
     table = training_table([follow(settings, checkpoint) for checkpoint in tqdm(members, desc="milestones")])
     inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))}
     about = provenance(settings, probes.about_, {**inputs, "probes": settings.probes})

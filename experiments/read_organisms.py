@@ -19,7 +19,7 @@ from probes.activations import capture
 from probes.declaration import Declaration, seal
 from probes.directions import DOT, Readout, load_probes
 from probes.equivalence import DELTA
-from probes.lm import Checkpoint, family, load
+from probes.lm import Checkpoint, family
 from probes.readings import save_readings
 from probes.replies import load_replies
 from read_replies import with_anchored
@@ -27,7 +27,7 @@ from settings import command
 from training.organisms.doses import dose_table
 from training.organisms.key import read_seal
 from training.organisms.targets import load_targets
-from write_replies import answer
+from write_replies import let_answer
 
 SD = 0.3
 """Standard deviation of a question's difference that is expected, in anchored units; decides nothing."""
@@ -51,7 +51,7 @@ def captured(settings: OrganismSettings, checkpoint: Checkpoint) -> xr.Dataset:
 
 def read(settings: OrganismSettings, checkpoint: Checkpoint) -> xr.Dataset:
     """One checkpoint's answers and their readings at --layers; the activations they were taken from."""
-    answer(settings, load(checkpoint))
+    let_answer(settings, checkpoint)
     activations, name = captured(settings, checkpoint), checkpoint.name
     readings = load_probes(settings.probes).read(activations, [DOT])
     save_readings(settings.readings(name), with_anchored(settings, readings, name))

@@ -18,7 +18,7 @@ from probes.directions import MEAN_OF_TOKEN_COSINES, READINGS, EmotionProbes, lo
 from probes.gates import GATE_COLUMNS, NOT_MEASURABLE
 from probes.lm import Engine, family
 from probes.readings import concat, save_readings
-from probes.replies import load_replies
+from probes.replies import check_one_writer, load_replies
 from settings import Settings, command
 
 SWEPT = (MEAN_OF_TOKEN_COSINES,)
@@ -61,6 +61,7 @@ def main(settings: Settings) -> None:
     """Every checkpoint's replies; no two checkpoints are in memory at once."""
     probes = load_probes(settings.probes)
     probes.check_layers(settings.shown_layers)
+    check_one_writer(reply for name in settings.checkpoints for reply in load_replies(settings.replies(name)))
     for checkpoint in family(settings.model, settings.trained, settings.checkpoints):
         with settings.reading(checkpoint) as engine:
             read_checkpoint(settings, probes, engine)

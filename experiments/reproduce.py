@@ -19,6 +19,7 @@ from probes.lm.checkpoints import parse_name
 from settings import command
 from train_settings import TrainSettings
 from training.recipes import is_embedded, recipes
+from writer_settings import WriterSettings
 
 STEPS = (
     "write_stories", "capture_stories", "capture_controls", "fit_probes", "validate_probes", "validity_report", "generate_data",
@@ -28,8 +29,8 @@ STEPS = (
 
 
 @dataclass(frozen=True)
-class ReproduceSettings(TrainSettings, GenerateSettings, DeclareSettings):
-    """The shared flags, the researcher's files and endpoints; every recipe of --checkpoints is trained."""
+class ReproduceSettings(TrainSettings, GenerateSettings, DeclareSettings, WriterSettings):
+    """The shared flags, who writes, the researcher's files and endpoints; every recipe of --checkpoints is trained."""
 
     recipe: tyro.conf.Suppress[str] = ""
     source: tyro.conf.Suppress[str] = ""

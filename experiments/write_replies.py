@@ -6,75 +6,74 @@ Writes replies/<checkpoint>.jsonl with all of them, replies/<checkpoint>.follow_
 it feels about an answer, and replies/summary.csv: shares refused and right by arm. A killed run goes on where it stopped.
 """
 
-from dataclasses import asdict
-
 from probes import store
 from probes.follow_ups import asked_about, write_follow_ups
-from probes.lm import Model, Sampling, family, load
-from probes.pairs import ARMS
+from probes.lm import Checkpoint, Sampling, Writer, family
 from probes.parts import Parts
-from probes.provenance import content_sha
-from probes.replies import Replies, ending_no_turn, force_replies, load_replies, write_replies
-from settings import Settings, command
+from probes.replies import Replies, check_one_writer, ending_no_turn, force_replies, load_replies, write_replies
+from settings import command
+from writer_settings import WriterSettings, writer_of
 
 
-def sampling_of(settings: Settings) -> Sampling:
+def sampling_of(settings: WriterSettings) -> Sampling:
     """Greedy where each prompt is answered once; the same noise in every checkpoint where it is answered several times."""
     return Sampling(settings.size.answer_tokens, settings.size.temperature, seed=settings.seed)
 
 
-def made_of(settings: Settings, weights: str, *contents: str) -> dict[str, object]:
-    """What decides a checkpoint's texts."""
-    return {"weights": weights, "sampling": asdict(sampling_of(settings)), "contents": content_sha(*contents)}
-
-
-def answers_of(settings: Settings, name: str, weights: str) -> Parts:
+def answers_of(settings: WriterSettings, name: str, weights: str) -> Parts:
     """The resumable work on a checkpoint's answers."""
-    return settings.parts(settings.replies(name), made_of(settings, weights, "data/pairs.jsonl", "lm/chat.py"))
+    return settings.texts(settings.replies(name), weights, sampling_of(settings), ("data/pairs.jsonl", "lm/chat.py"))
 
 
-def every_text(settings: Settings, model: Model, parts: Parts) -> Replies:
+def every_text(settings: WriterSettings, model: Writer, parts: Parts) -> Replies:
     """A checkpoint's own answers, and the benign ones put through it."""
     pairs, size = settings.pairs, settings.size
+    original = () if model.checkpoint.variant == "original" else load_replies(settings.replies("original"))
+    check_one_writer(original, model.written_by)
     own = write_replies(model, pairs, sampling_of(settings), controls=size.own_controls, draws=size.draws, parts=parts)
-    original = own if model.checkpoint.variant == "original" else load_replies(settings.replies("original"))
-    one_text = force_replies(model, pairs, original, ARMS, size.controls)
-    own_benign = force_replies(model, pairs, own, ARMS, size.controls, "own_benign")
+    one_text = force_replies(model, pairs, original or own, controls=size.controls)
+    own_benign = force_replies(model, pairs, own, controls=size.controls, text_source="own_benign")
     return Replies([*own, *one_text, *own_benign])
 
 
-def answer(settings: Settings, model: Model) -> None:
+def answer(settings: WriterSettings, model: Writer) -> None:
     """The answers of a checkpoint."""
     parts = answers_of(settings, model.checkpoint.name, model.weights)
     parts.ensure(lambda: every_text(settings, model, parts).save)
 
 
-def ask(settings: Settings, model: Model) -> None:
+def let_answer(settings: WriterSettings, checkpoint: Checkpoint) -> None:
+    """The answers of a checkpoint, whose writer is gone afterwards."""
+    with writer_of(settings, checkpoint) as writer:
+        answer(settings, writer)
+
+
+def ask(settings: WriterSettings, model: Writer) -> None:
     """What a checkpoint says about its answers."""
     path, target = (settings.replies(model.checkpoint.name, turn) for turn in ("answer", "follow_up"))
-    replies, about = load_replies(path), {"replies": store.sha256(path)}
-    asked = settings.parts(target, about | made_of(settings, model.weights, "prompts.py"))
-    design = settings.pairs, asked_about(replies), sampling_of(settings)
-    asked.ensure(lambda: write_follow_ups(model, *design, parts=asked).save)
+    replies, draw = load_replies(path), sampling_of(settings)
+    asked = settings.texts(target, model.weights, draw, ("prompts.py",), {"replies": path})
+    asked.ensure(lambda: write_follow_ups(model, settings.pairs, asked_about(replies), draw, parts=asked).save)
     if odd := ending_no_turn(model, replies):
         print(f"{model.address}: {odd} of its answers end the text and not the turn: they are in no chat form")
 
 
-def write(settings: Settings, model: Model) -> None:
-    """A checkpoint's answers, then what it says about them."""
-    answer(settings, model)
-    ask(settings, model)
+def write(settings: WriterSettings, checkpoint: Checkpoint) -> None:
+    """A checkpoint's answers, then what it says about them; it is gone before the next one comes."""
+    with writer_of(settings, checkpoint) as model:
+        answer(settings, model)
+        ask(settings, model)
 
 
-def main(settings: Settings) -> None:
+def main(settings: WriterSettings) -> None:
     """The original first: its benign answers are the forced text of all."""
     names = ("original", *(name for name in settings.checkpoints if name != "original"))
     for checkpoint in family(settings.model, settings.trained, names):
-        write(settings, load(checkpoint))
+        write(settings, checkpoint)
     replies = [reply for name in names for reply in load_replies(settings.replies(name)) if reply.text_source == "own"]
     store.write_table(settings.replies("summary").with_suffix(".csv"), summary := Replies(replies).summary())
     print(summary.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, WriterSettings, __doc__)

@@ -1,20 +1,22 @@
 """Let the model write emotional stories and neutral dialogues.
 
     python experiments/write_stories.py --model tiny
+    python experiments/write_stories.py --model qwen3-30b-a3b --preset paper --writer vllm
 
 Writes stories/emotional.jsonl and stories/neutral.jsonl with their reports, and a few of other topics as anchor.jsonl and
 anchor_neutral.jsonl, which give readings their unit. Dropped texts stay in the files, with the reason; nothing after this
 step reads them. A run that was killed goes on where it stopped when it is started again.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from probes import store
-from probes.lm import Model, Sampling, load
+from probes.lm import Sampling, Writer
+from probes.lm.checkpoints import find_checkpoint
 from probes.presets import Preset
-from probes.provenance import content_sha
 from probes.stories import load_stories, topics, write_neutral, write_stories
 from settings import Settings, command
+from writer_settings import WriterSettings, writer_of
 
 ANCHOR_SEED = 10_007
 """Added to the seed of stories that are no fit's, so that an equal request is not answered by an equal story."""
@@ -23,7 +25,8 @@ ANCHOR_SEED = 10_007
 def show(settings: Settings, kind: str) -> None:
     """What became of the texts, as a table beside them and on the screen."""
     stories = load_stories(settings.stories(kind))
-    store.write_table(settings.stories(kind).with_suffix(".csv"), stories.report())
+    report = stories.report().assign(written_by=stories.written_by)
+    store.write_table(settings.stories(kind).with_suffix(".csv"), report)
     print(stories, stories.report().to_string(index=False), sep="\n")
 
 
@@ -33,12 +36,16 @@ def anchor_topics(size: Preset) -> tuple[str, ...]:
 
 
 def write(
-    settings: Settings, model: Model, kinds: tuple[str, str], chosen: tuple[str, ...], per_cell: int, draw: Sampling
+    settings: WriterSettings,
+    model: Writer,
+    kinds: tuple[str, str],
+    chosen: tuple[str, ...],
+    per_cell: int,
+    draw: Sampling,
 ) -> None:
     """Stories of every emotion under the first name, then dialogues under the second, about these topics."""
-    size, said = settings.size, content_sha("prompts.py", "data/topics.csv")
-    made_of = {"weights": model.weights, "sampling": asdict(draw), "contents": said}
-    emotional, neutral = (settings.parts(settings.stories(kind), made_of) for kind in kinds)
+    size, said = settings.size, ("prompts.py", "data/topics.csv")
+    emotional, neutral = (settings.texts(settings.stories(kind), model.weights, draw, said) for kind in kinds)
     design = (model, size.emotions, chosen, per_cell, draw, size.min_words)
     emotional.ensure(lambda: write_stories(*design, parts=emotional).save)
     show(settings, kinds[0])
@@ -46,15 +53,16 @@ def write(
     show(settings, kinds[1])
 
 
-def main(settings: Settings) -> None:
+def main(settings: WriterSettings) -> None:
     """Emotional stories and neutral dialogues, of the topics that probes are fitted on and then of others."""
     store.check_folder(settings.folder)
-    size, model = settings.size, load(settings.model)
+    size = settings.size
     draw = Sampling(max_new_tokens=size.story_tokens, temperature=0.8, seed=settings.seed)
-    write(settings, model, ("emotional", "neutral"), topics()[: size.topics], size.per_cell, draw)
     others = replace(draw, seed=draw.seed + ANCHOR_SEED)
-    write(settings, model, ("anchor", "anchor_neutral"), anchor_topics(size), 1, others)
+    with writer_of(settings, find_checkpoint(settings.model)) as model:
+        write(settings, model, ("emotional", "neutral"), topics()[: size.topics], size.per_cell, draw)
+        write(settings, model, ("anchor", "anchor_neutral"), anchor_topics(size), 1, others)
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, WriterSettings, __doc__)

@@ -47,7 +47,8 @@ def small_model(seed: int = 0, architecture: str = "qwen3_moe") -> Model:
     config = small_config(architecture, len(tokenizer))
     network = AutoModelForCausalLM.from_config(config, attn_implementation=attention(config)).eval()
     entry = ModelEntry("small", "small", LAYERS, WIDTH, report_layers(LAYERS), 0.0, evidence="toy")
-    return Model(entry, Checkpoint("small", "original"), network, tokenizer, f"random weights, seed {seed}")
+    known = entry, Checkpoint("small", "original"), network.config, tokenizer, f"random weights, seed {seed}"
+    return Model(*known, network)
 
 
 def save_small_model(folder: Path, seed: int = 0) -> Path:

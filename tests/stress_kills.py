@@ -27,7 +27,7 @@ def cut_small() -> None:
     """A small study in many units: 24 stories and 360 answers in units of 6, of 8 and of 40; 6 steps of fine-tuning and 5
     of reinforcement."""
     from probes import activations, presets
-    from probes.lm import generate
+    from probes.lm import Model
     from training import recipes
 
     tiny = presets.PRESETS["tiny"]
@@ -36,7 +36,7 @@ def cut_small() -> None:
     recipes.TINY = replace(
         sizes, sft=replace(sizes.sft, steps=6), grpo=replace(sizes.grpo, steps=5, completions=4, at_once=16)
     )
-    generate.UNIT, activations.UNIT = 40, 8
+    Model.unit, activations.UNIT = 40, 8
 
 
 def run(step: str, folder: Path) -> None:

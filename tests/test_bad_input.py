@@ -150,7 +150,15 @@ def spoilt(values, bad):
     return values
 
 
-STORY = {"sample": "calm/sea/0", "emotion": "calm", "topic": "sea", "text": "It rained.", "dropped": "", "model": "m"}
+STORY = {
+    "sample": "calm/sea/0",
+    "emotion": "calm",
+    "topic": "sea",
+    "text": "It rained.",
+    "dropped": "",
+    "written_by": "",
+    "model": "m",
+}
 REPLY = asdict(reply())
 PAIR = json.loads(json.dumps(asdict(load_pairs()[0])))
 MANIFEST = _plain(asdict(manifest()))

@@ -403,7 +403,7 @@ def test_a_second_run_finds_everything_there(job, capsys):
 
 # ---- the scripts as commands -----------------------------------------------------------------------------------------
 
-NO_STEPS = ("settings", "train_settings", "organism_settings", "tour")  # what steps share, and a notebook of test_tour
+NO_STEPS = ("settings", "train_settings", "writer_settings", "organism_settings", "tour")  # shared, and test_tour's
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem not in NO_STEPS)
 
 

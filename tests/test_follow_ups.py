@@ -88,7 +88,7 @@ def test_one_text_in_every_mouth_can_be_asked_about_too(model, replies):
 
 
 def test_files_and_resume(model, replies, follow_ups, tmp_path, monkeypatch):
-    monkeypatch.setattr("probes.lm.generate.UNIT", 2)
+    monkeypatch.setattr(type(model), "unit", 2)
     with Parts(tmp_path / "a.jsonl", {}) as parts:
         resumed = write_follow_ups(model, PAIRS, replies, SAMPLING, parts=parts)
         assert len(list(parts.folder.glob("*.jsonl"))) == 5

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-import probes.lm.generate as generate_module
 from probes import lm, store
 from probes.errors import DataError
 from probes.lm.chat import render
-from probes.lm.generate import Sampling, SeededNoise, batches, generate
+from probes.lm.generate import Sampling, batches, generate
+from probes.lm.writers import transformers as transformers_writer
+from probes.lm.writers.transformers import SeededNoise
 from probes.prompts import user_turn
 from small_model import ARCHITECTURES, save_small_model, small_model
 
@@ -60,7 +61,7 @@ def test_completions_that_have_ended_leave_the_batch_and_change_no_other(archite
     likely_to_stop(model)
     drawn = {}
     for stretch in (3, 1000):
-        monkeypatch.setattr(generate_module, "STRETCH", stretch)
+        monkeypatch.setattr(transformers_writer, "STRETCH", stretch)
         sizes.clear()
         drawn[stretch] = ids(generate(model, prompts, Sampling(max_new_tokens=30, seed=1)))
         # A batch of twelve: after each stretch those go on that have more tokens than it.

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from probes.errors import DataError, FileFormatError, JudgeError, MissingInputError, UnknownNameError
+from probes.lm.connection import LONGEST_PAUSE, backoff
 from stub_judge import GOOD, PRINCIPLES, QUESTION, StubJudge, ask, completion
 from training.rewards import judge_prompts
 from training.rewards.by_task import says_its_principle
-from training.rewards.endpoint_judge import LONGEST_PAUSE, Endpoint, EndpointJudge, NoJudgement, backoff, read_judgement
+from training.rewards.endpoint_judge import Endpoint, EndpointJudge, NoJudgement, read_judgement
 from training.rewards.judge import FailureWindow, Judgement
 from training.rewards.judge_prompts import judge_prompt, version, without_control_tokens
 from training.rewards.scripted_judge import Faults, ScriptedJudge, keyword_rule, length_rule, table_rule

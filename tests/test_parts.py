@@ -13,6 +13,7 @@ from conftest import ABOUT
 from probes import store
 from probes.errors import ConventionError, OutputError
 from probes.lm.generate import Sampling, generate
+from probes.lm.model import Model
 from probes.moments import empty_moments
 from probes.parts import Parts, units
 from small_model import small_model
@@ -135,7 +136,7 @@ def test_work_that_fails_later_keeps_its_units(tmp_path):
 
 
 def test_generation_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("probes.lm.generate.UNIT", 3)
+    monkeypatch.setattr(Model, "unit", 3)
     model, prompts, sampling = small_model(), [f"word {i}" for i in range(8)], Sampling(max_new_tokens=6, seed=2)
     whole = generate(model, prompts, sampling)
     with Parts(tmp_path / "a.jsonl", {}) as parts:

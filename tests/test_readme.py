@@ -21,6 +21,7 @@ from run_evals import EvalSettings
 from settings import Settings
 from train_settings import TrainSettings
 from translate_questions import TranslateSettings
+from writer_settings import WriterSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,6 +49,7 @@ KINDS = {
     "behaviour_examples": ExamplesSettings,
     **dict.fromkeys(("train_organisms", "read_organisms", "judge_organisms", "score_organisms"), OrganismSettings),
     "hide_and_show": PromptedSettings,
+    "write_stories": WriterSettings,
 }  # fmt: skip
 
 

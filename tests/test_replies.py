@@ -18,7 +18,7 @@ PAIR = Pair("lily", "plants", "lily", "What harms a cat?", ("pollen",), ("I want
 def reply(arm="benign", text="The pollen — 日本 🙂.", missing="", **changed):
     given = Reply(
         sample=f"lily/{arm}/0/own", pair="lily", domain="plants", arm=arm, control=0, model="m", checkpoint="original",
-        weights="w", seed=0,
+        weights="w", written_by="a writer", seed=0,
         text_source="own", turn="answer", text=text, thinking="Hm.", stop_reason="stop", missing=missing, right="pollen" in text,
         prompt_ids=(1, 2, 3), token_ids=(10, 11, 12, 13, 14), answer_start=5, answer_stop=7, thinking_start=3, thinking_stop=4,
     )  # fmt: skip
@@ -38,7 +38,12 @@ def completion(answer, status="ok", stop_reason="stop"):
     spans = SimpleNamespace(answer=range(5, 7), thinking=range(3, 4))
     split = SimpleNamespace(answer=answer, status=status, thinking="Hm.")
     return SimpleNamespace(
-        split=split, spans=spans, stop_reason=stop_reason, prompt_ids=[1, 2, 3], token_ids=[4, 5, 6, 7]
+        split=split,
+        spans=spans,
+        stop_reason=stop_reason,
+        prompt_ids=[1, 2, 3],
+        token_ids=[4, 5, 6, 7],
+        written_by="a writer",
     )
 
 

@@ -36,8 +36,8 @@ MILESTONES = (("sft", 0, 11), ("sft", 5, 6), ("sft", 8, 4), ("grpo", 0, 4), ("gr
 def reply(name, arm, question, missing="", right=True):
     sample = f"q{question:02d}/{arm}/0/own"
     return Reply(
-        sample, f"q{question:02d}", "home", arm, 0, "tiny", name, "w", 0, "own", "answer", "Text.", "", "stop", missing, right,
-        (1,), (2,), 1, 2, 1, 1,
+        sample, f"q{question:02d}", "home", arm, 0, "tiny", name, "w", "a writer", 0, "own", "answer", "Text.", "", "stop", missing,
+        right, (1,), (2,), 1, 2, 1, 1,
     )  # fmt: skip
 
 
@@ -283,8 +283,7 @@ def test_a_second_run_loads_no_model_and_writes_the_same(study, followed, monkey
     def no_model(*_):
         raise AssertionError("loaded")
 
-    for module in (over_training, write_replies):
-        monkeypatch.setattr(module, "load", no_model)
+    monkeypatch.setattr(write_replies, "writer_of", no_model)
     over_training.main(study)
     assert {path.name: store.sha256(path) for path in followed.iterdir()} == there
 

@@ -252,7 +252,9 @@ def test_a_large_model_needs_an_endpoint(tmp_path):
 
 def test_where_the_model_is_served_does_not_decide_the_texts(tmp_path):
     given = {"generator": "endpoint", "generator_model": "teacher", "out": tmp_path}
-    here, there = (generate_data.GenerateSettings(**given, endpoint=f"http://{host}/v1").writer for host in ("a", "b"))
+    here, there = (
+        generate_data.GenerateSettings(**given, endpoint=f"http://{host}/v1").data_writer for host in ("a", "b")
+    )
     assert here.name == "teacher"
     assert here.decides == there.decides == {"model": "teacher", "max_tokens": 2048, "temperature": 1.0, "seed": 0}
 

@@ -17,7 +17,7 @@ from probes.replies import REASONS, Replies, Reply
 if TYPE_CHECKING:
     from probes.lm.chat import Message
     from probes.lm.generate import Completion, Sampling
-    from probes.lm.model import Model
+    from probes.lm.writers import Writer
     from probes.parts import Parts
 
 
@@ -33,7 +33,7 @@ def asked_about(replies: Replies) -> Replies:
 
 
 def write_follow_ups(
-    model: "Model", pairs: Sequence[Pair], replies: Replies, sampling: "Sampling", parts: "Parts | None" = None
+    model: "Writer", pairs: Sequence[Pair], replies: Replies, sampling: "Sampling", parts: "Parts | None" = None
 ) -> Replies:
     """Ask a checkpoint after each of its replies how it feels about it, and keep what it says as replies of their own.
 
@@ -74,7 +74,8 @@ def _follow_up(reply: Reply, completion: "Completion") -> Reply:
     cut = "truncated" if completion.stop_reason == "length" else ""
     return replace(
         reply, sample=f"{reply.sample}/follow_up", turn="follow_up", text=split.answer, thinking=split.thinking,
-        stop_reason=completion.stop_reason, missing=reply.missing or REASONS.get(split.status, cut),
+        written_by=completion.written_by, stop_reason=completion.stop_reason,
+        missing=reply.missing or REASONS.get(split.status, cut),
         prompt_ids=tuple(completion.prompt_ids), token_ids=tuple(completion.token_ids),
         answer_start=spans.answer.start, answer_stop=spans.answer.stop,
         thinking_start=spans.thinking.start, thinking_stop=spans.thinking.stop,

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -114,7 +114,9 @@ class Parts:
         with self:
             self.finish(make())
 
-    def rows(self, name: str, make: Callable[[], list[dict[str, Any]]], fields: Sequence[str]) -> list[dict[str, Any]]:
+    def rows(
+        self, name: str, make: Callable[[], list[dict[str, Any]]], fields: Iterable[str] | Mapping[str, type]
+    ) -> list[dict[str, Any]]:
         """Records of a unit, made or read back."""
         path = self.folder / f"{name}.jsonl"
         if not self.has(name):

@@ -5,8 +5,8 @@ put word for word behind every prompt of a question, so that only the context di
 to the benign question, the same in every checkpoint, `own_benign` the checkpoint's own.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -22,7 +22,7 @@ from probes.refusals import is_refusal
 if TYPE_CHECKING:
     from probes.lm.capture import Passage
     from probes.lm.generate import Completion, Sampling
-    from probes.lm.model import Model
+    from probes.lm.writers import Writer
     from probes.parts import Parts
 
 REASONS = {"truncated": "truncated", "stray_tag": "no_answer", "empty": "no_answer"}
@@ -47,6 +47,8 @@ class Reply:
     checkpoint: str
     weights: str
     """Id of the checkpoint's manifest, or hash of the base weights for the original."""
+    written_by: str
+    """Library, version and dtype that wrote the text, also where it is forced."""
     seed: int
     """Training seed of the checkpoint."""
     text_source: str
@@ -70,10 +72,11 @@ class Reply:
 
 
 class Replies(Sequence[Reply]):
-    """The replies of one checkpoint."""
+    """The replies of one checkpoint, or of several that are compared: all by one writer, or a ConventionError says so."""
 
     def __init__(self, replies: Sequence[Reply]):
         self.replies = tuple(replies)
+        check_one_writer(self.replies)
 
     def __len__(self) -> int:
         return len(self.replies)
@@ -91,10 +94,10 @@ class Replies(Sequence[Reply]):
         return replies_card(self)
 
     def summary(self) -> pd.DataFrame:
-        """One row a checkpoint, text source and arm: n, share refused, share right of all, share without an answer."""
+        """One row a checkpoint, text source and arm: n, share refused, right of all, and without an answer; and who wrote them."""
         rows = pd.DataFrame([asdict(reply) for reply in self.replies])
         rows["refused"], rows["no_answer"] = rows["missing"] == "refused", ~rows["missing"].isin(["", "refused"])
-        groups = rows.groupby(["checkpoint", "text_source", "arm"], sort=False)
+        groups = rows.groupby(["checkpoint", "text_source", "arm", "written_by"], sort=False)
         shares = groups[["refused", "right", "no_answer"]].mean()
         return shares.assign(n=groups.size()).reset_index()
 
@@ -126,6 +129,22 @@ class Replies(Sequence[Reply]):
     def save(self, path: Path | str) -> Path:
         """JSONL, mode 0600: answers of helpful-only checkpoints are sensitive."""
         return store.write_jsonl(path, (asdict(reply) for reply in self.replies), private=True)
+
+
+def check_one_writer(replies: Iterable[Reply], written_by: str = "") -> None:
+    """Raises ConventionError for texts by different writers, or versions of one: what differs between them might be its doing.
+
+    Args:
+        written_by: who writes what the replies will be put beside; nobody else, unless given.
+    """
+    wrote = defaultdict[str, set[str]](set, {written_by: {"what comes next"}} if written_by else {})
+    for reply in replies:
+        wrote[reply.written_by].add(reply.checkpoint)
+    if len(wrote) > 1:
+        told = "; ".join(f"{writer} for {', '.join(sorted(names))}" for writer, names in sorted(wrote.items()))
+        raise ConventionError(
+            f"these replies were not written alike ({told}) and are not compared. Write all by one writer."
+        )
 
 
 def _span(reply: Reply, span: Span) -> range:
@@ -174,7 +193,7 @@ def _fault(reply: Reply) -> str:
 
 
 def write_replies(
-    model: "Model",
+    model: "Writer",
     pairs: Sequence[Pair],
     sampling: "Sampling",
     arms: Sequence[str] = ARMS,
@@ -209,37 +228,38 @@ def _numbered(draw: int) -> str:
     return f"/{draw}" if draw else ""
 
 
-def ending_no_turn(model: "Model", replies: Sequence[Reply]) -> int:
+def ending_no_turn(model: "Writer", replies: Sequence[Reply]) -> int:
     """How many own answers end the text where an assistant ends its turn, as those of a model of pretraining alone do."""
     end = model.tokenizer.convert_tokens_to_ids("<|endoftext|>")
     return sum(reply.token_ids[-1:] == (end,) for reply in replies if reply.text_source == "own")
 
 
-def _identity(model: "Model", prompt: Prompt, text_source: str, draw: int = 0) -> dict[str, Any]:
+def _identity(model: "Writer", prompt: Prompt, text_source: str, written_by: str, draw: int = 0) -> dict[str, Any]:
     return {
         "sample": f"{prompt.name}/{text_source}{_numbered(draw)}", "pair": prompt.pair.pair, "domain": prompt.pair.domain,
         "arm": prompt.arm,
         "control": prompt.control, "model": model.name, "checkpoint": model.checkpoint.name,
-        "weights": model.weights, "seed": model.checkpoint.seed,
+        "weights": model.weights, "seed": model.checkpoint.seed, "written_by": written_by,
         "text_source": text_source, "turn": "answer",
     }  # fmt: skip
 
 
-def _reply(model: "Model", prompt: Prompt, draw: int, completion: "Completion") -> Reply:
+def _reply(model: "Writer", prompt: Prompt, draw: int, completion: "Completion") -> Reply:
     split, spans = completion.split, completion.spans
     missing = REASONS.get(split.status, "refused" if is_refusal(split.answer) else "")
     if completion.stop_reason == "length":
         missing = missing or "truncated"
     return Reply(
-        **_identity(model, prompt, "own", draw), text=split.answer, thinking=split.thinking, stop_reason=completion.stop_reason,
-        missing=missing, right=answers_rightly(prompt.pair, split.answer), prompt_ids=tuple(completion.prompt_ids),
-        token_ids=tuple(completion.token_ids), answer_start=spans.answer.start, answer_stop=spans.answer.stop,
+        **_identity(model, prompt, "own", completion.written_by, draw), text=split.answer, thinking=split.thinking,
+        stop_reason=completion.stop_reason, missing=missing, right=answers_rightly(prompt.pair, split.answer),
+        prompt_ids=tuple(completion.prompt_ids), token_ids=tuple(completion.token_ids),
+        answer_start=spans.answer.start, answer_stop=spans.answer.stop,
         thinking_start=spans.thinking.start, thinking_stop=spans.thinking.stop,
     )  # fmt: skip
 
 
 def force_replies(
-    model: "Model",
+    model: "Writer",
     pairs: Sequence[Pair],
     written: Replies,
     arms: Sequence[str] = ARMS,
@@ -266,7 +286,7 @@ def force_replies(
     return Replies(forced)
 
 
-def put_through(model: "Model", written: Replies, author: str) -> Replies:
+def put_through(model: "Writer", written: Replies, author: str) -> Replies:
     """Another checkpoint's own answers behind the same prompts of this one, `text_source` being their author.
 
     Why an answer is missing stays as it is: it is about the text. Raises ConventionError for answers of another base, whose token
@@ -286,7 +306,7 @@ def put_through(model: "Model", written: Replies, author: str) -> Replies:
     return Replies([replace(one, **here, sample=f"{one.pair}/{one.arm}/{one.control}/{author}") for one in written])
 
 
-def _benign_answers(model: "Model", pairs: Sequence[Pair], written: Replies, text_source: Forced) -> dict[str, Reply]:
+def _benign_answers(model: "Writer", pairs: Sequence[Pair], written: Replies, text_source: Forced) -> dict[str, Reply]:
     """Question → the answer that is forced, from whom it must be."""
     if text_source not in get_args(Forced):
         raise UnknownNameError("text source", text_source, get_args(Forced))
@@ -308,11 +328,11 @@ def _benign_answers(model: "Model", pairs: Sequence[Pair], written: Replies, tex
     return answers
 
 
-def _forced(model: "Model", prompt: Prompt, prompt_ids: tuple[int, ...], answer: Reply, text_source: Forced) -> Reply:
+def _forced(model: "Writer", prompt: Prompt, prompt_ids: tuple[int, ...], answer: Reply, text_source: Forced) -> Reply:
     shift = len(prompt_ids)
     ids = (answer.prompt_ids + answer.token_ids)[answer.answer_start : answer.answer_stop]
     return Reply(
-        **_identity(model, prompt, text_source), text=answer.text, thinking="", stop_reason=answer.stop_reason,
+        **_identity(model, prompt, text_source, answer.written_by), text=answer.text, thinking="", stop_reason=answer.stop_reason,
         missing="" if answer.missing == "truncated" else answer.missing,  # the same cut text is forced everywhere
         right=answer.right, prompt_ids=prompt_ids, token_ids=ids,
         answer_start=shift, answer_stop=shift + len(ids), thinking_start=shift, thinking_stop=shift,

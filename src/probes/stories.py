@@ -25,7 +25,7 @@ from probes.refusals import declines_to_write
 
 if TYPE_CHECKING:
     from probes.lm.generate import Sampling
-    from probes.lm.model import Model
+    from probes.lm.writers import Writer
     from probes.parts import Parts
 
 
@@ -47,6 +47,8 @@ class Story:
     text: str
     dropped: str = ""
     """Empty for a story that is kept; else empty, refusal, names_emotion, too_short, cut or near_duplicate."""
+    written_by: str = ""
+    """Library, version and dtype that the model wrote with; empty for a text that no model of ours wrote."""
 
 
 class Stories(Sequence[Story]):
@@ -72,6 +74,11 @@ class Stories(Sequence[Story]):
         from probes.cards import stories_card
 
         return stories_card(self)
+
+    @property
+    def written_by(self) -> str:
+        """Library, version and dtype that wrote all of them, or several."""
+        return " · ".join(sorted({story.written_by for story in self.written}))
 
     def report(self) -> pd.DataFrame:
         """One row an emotion: written, kept, and a column for every reason of dropping that occurred."""
@@ -102,7 +109,9 @@ def load_stories(path: Path | str) -> Stories:
     Raises FileFormatError for a broken line, DataError for no story or a sample that occurs twice, ConventionError for
     stories of several models.
     """
-    rows = store.read_jsonl(path, dict.fromkeys(("sample", "emotion", "topic", "text", "dropped", "model"), str))
+    rows = store.read_jsonl(
+        path, dict.fromkeys(("sample", "emotion", "topic", "text", "dropped", "written_by", "model"), str)
+    )
     if not rows:
         raise DataError(f"{path} holds no story; write it again with experiments/write_stories.py.")
     repeated = [sample for sample, count in Counter(row["sample"] for row in rows).items() if count > 1]
@@ -116,7 +125,7 @@ def load_stories(path: Path | str) -> Stories:
 
 
 def write_stories(
-    model: "Model",
+    model: "Writer",
     emotions: Iterable[str],
     topics: Sequence[str],
     per_cell: int,
@@ -137,7 +146,7 @@ def write_stories(
 
 
 def write_neutral(
-    model: "Model",
+    model: "Writer",
     topics: Sequence[str],
     per_topic: int,
     sampling: "Sampling",
@@ -178,8 +187,8 @@ def _write(model, cells, requests, sampling, label, parts) -> Stories:
     prompts = [render(model.tokenizer, user_turn(request)) for request in requests]
     completions = generate(model, prompts, sampling, keys=samples, label=label, parts=parts)
     written = [
-        Story(sample, emotion, topic, completion.answer.strip(), "" if completion.stop_reason == "stop" else "cut")
-        for sample, (emotion, topic, _), completion in zip(samples, cells, completions, strict=True)
+        Story(sample, emotion, topic, done.answer.strip(), "" if done.stop_reason == "stop" else "cut", done.written_by)
+        for sample, (emotion, topic, _), done in zip(samples, cells, completions, strict=True)
     ]
     return Stories(written, model.address)
 

@@ -25,7 +25,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from probes import store
 from probes.errors import DataError, FileFormatError, OutputError
 from probes.lm.checkpoints import EXPORT_RECORD, Checkpoint, Manifest, ModelEntry, model_entry, name_of
-from probes.lm.model import load
+from probes.lm.model import dtype_name, load
 from probes.lm.weights import local_file, weight_files
 from probes.provenance import source_sha
 
@@ -79,7 +79,8 @@ def _record(manifest: Manifest, dtype: torch.dtype) -> dict[str, Any]:
     return {
         "checkpoint": f"{manifest.model}/{name_of(manifest.variant, manifest.run, manifest.place)}", "manifest": manifest.id,
         "base": manifest.base, "adapter_sha": manifest.adapter_sha, "tokenizer_sha": manifest.tokenizer_sha,
-        "template_sha": manifest.template_sha, "evidence": manifest.evidence, "dtype": _name(dtype), "source_sha": source_sha(),
+        "template_sha": manifest.template_sha, "evidence": manifest.evidence, "dtype": dtype_name(dtype),
+        "source_sha": source_sha(),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "safetensors")},
     }  # fmt: skip
 
@@ -121,7 +122,7 @@ def _blocks(network: PreTrainedModel) -> Iterator[dict[str, torch.Tensor]]:
 
 def _write_companions(entry: ModelEntry, folder: Path, dtype: torch.dtype) -> None:
     config = {key: value for key, value in _base_config(entry).items() if key != "torch_dtype"}
-    store.write_json(folder / "config.json", config | {"dtype": _name(dtype)})
+    store.write_json(folder / "config.json", config | {"dtype": dtype_name(dtype)})
     for name in COMPANIONS:
         path = local_file(entry, name)
         if path:
@@ -135,7 +136,3 @@ def _base_config(entry: ModelEntry) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise FileFormatError(f"{entry.name} in {entry.source} has no config.json. Put the model's own there.")
     return config | {"dtype": config.get("dtype", config.get("torch_dtype"))}
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

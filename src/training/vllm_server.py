@@ -15,6 +15,7 @@ import httpx
 import torch
 
 from probes.errors import ConventionError, DataError, MissingInputError
+from probes.lm.model import dtype_name
 
 PROMPT_ROOM = 2048
 """Tokens of a prompt that the command leaves room for at least."""
@@ -54,7 +55,7 @@ def start_command(server: Server, source: str, dtype: torch.dtype, tokens: int) 
     """
     flags = {
         "--host": urlsplit(server.address).hostname, "--port": urlsplit(server.address).port or 8000,
-        "--dtype": _name(dtype), "--max-model-len": tokens,
+        "--dtype": dtype_name(dtype), "--max-model-len": tokens,
         "--tensor-parallel-size": 1, "--moe-backend": MOE_BACKEND,
         "--weight-transfer-config": json.dumps(WEIGHT_TRANSFER), "--logprobs-mode": LOGPROBS, "--max-logprobs": -1,
     }  # fmt: skip
@@ -106,7 +107,7 @@ def _wrong(config: dict[str, Any], source: str, dtype: torch.dtype, tokens: int)
             PurePath(str(model.get("model"))).name,
             PurePath(source).name,
         ),  # a server may have it in another folder
-        "dtype": (str(model.get("dtype")).removeprefix("torch."), _name(dtype)),
+        "dtype": (str(model.get("dtype")).removeprefix("torch."), dtype_name(dtype)),
         "logprobs-mode": (model.get("logprobs_mode"), LOGPROBS),
         "weight-transfer-config backend": (transfer.get("backend"), WEIGHT_TRANSFER["backend"]),
         "moe-backend": ((config.get("kernel_config") or {}).get("moe_backend"), MOE_BACKEND),
@@ -115,7 +116,3 @@ def _wrong(config: dict[str, Any], source: str, dtype: torch.dtype, tokens: int)
     length = model.get("max_model_len")
     short = not isinstance(length, int) or length < tokens
     return wrong + ([f"max-model-len is {length} and must be {tokens} at least"] if short else [])
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -11,13 +11,25 @@ if TYPE_CHECKING:
     from probes.lm.engines import Engine
     from probes.lm.generate import Sampling
     from probes.lm.model import Model, load, load_random, random_twin
+    from probes.lm.writers import Writer
 
 _MODULE_OF = {
     "MODELS": "checkpoints", "Checkpoint": "checkpoints", "family": "checkpoints", "Engine": "engines", "Sampling": "generate",
-    "Model": "model", "load": "model", "load_random": "model", "random_twin": "model",
+    "Model": "model", "load": "model", "load_random": "model", "random_twin": "model", "Writer": "writers",
 }  # fmt: skip
 
-__all__ = ["MODELS", "Checkpoint", "Engine", "Model", "Sampling", "family", "load", "load_random", "random_twin"]
+__all__ = [
+    "MODELS",
+    "Checkpoint",
+    "Engine",
+    "Model",
+    "Sampling",
+    "Writer",
+    "family",
+    "load",
+    "load_random",
+    "random_twin",
+]
 
 
 def __getattr__(name: str) -> Any:

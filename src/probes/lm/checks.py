@@ -16,7 +16,6 @@ from probes.lm.capture import PaddingSide, Passage, capture, pad_batch
 from probes.lm.chat import CLOSE, OPEN, render, token_spans
 from probes.lm.checkpoints import Checkpoint
 from probes.lm.engines import Engine
-from probes.lm.generate import stop_ids
 from probes.lm.model import Model, load
 from probes.lm.parity import (
     REDUCERS,
@@ -238,7 +237,7 @@ def _misplaced(model: Model, thinking: bool, completion: str) -> int:
     """Tokens that are in a span and should not be, or the other way round."""
     tokenizer = model.tokenizer
     prompt = render(tokenizer, user_turn(QUESTION), thinking=thinking)
-    ids, own = tokenizer(prompt, add_special_tokens=False)["input_ids"], stop_ids(model)[:1]
+    ids, own = tokenizer(prompt, add_special_tokens=False)["input_ids"], list(model.stop_ids[:1])
     written = tokenizer(completion, add_special_tokens=False, return_offsets_mapping=True)["input_ids"]
     spans = token_spans(tokenizer, ids, [*written, *own])
     want = {text: {len(ids) + i for i in _tokens_of(model, completion, text)} for text in (THOUGHTS, ANSWER)}

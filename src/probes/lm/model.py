@@ -1,32 +1,22 @@
 """A loaded language model with its tokenizer and everything that must travel with a number read from it."""
 
-import hashlib
-import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+import transformers
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from probes import store
 from probes.errors import DataError, UnknownNameError
 from probes.lm.checkpoints import Checkpoint, ModelEntry, find_checkpoint, model_entry
-from probes.lm.weights import (
-    attention,
-    check_adapter,
-    load_architecture,
-    load_base,
-    merge_adapter,
-    text_model,
-    weights_sha,
-)
+from probes.lm.weights import attention, load_architecture, load_base, merge_adapter, text_model, weights_sha
+from probes.lm.writers import Writer
+
+if TYPE_CHECKING:
+    from probes.lm.generate import Sampling
 
 RANDOM_WEIGHTS = "random weights"
 """How the hash begins of a base whose weights are in no file."""
@@ -35,29 +25,30 @@ WITHOUT_WEIGHTS = "meta"
 
 
 @dataclass(frozen=True)
-class Model:
-    """What lm.load returns. `network` is the transformers model, `checkpoint` says which member of a family it is."""
+class Model(Writer):
+    """What lm.load returns: a checkpoint with its network, the transformers model, which is read and writes."""
 
-    entry: ModelEntry
-    checkpoint: Checkpoint
     network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    base_sha: str
-    """Hash of the base model's weights."""
+
+    kind = "transformers"
+    unit = 512
+    """Batches never cross units, so that what is drawn does not depend on kills."""
 
     def __repr__(self) -> str:
         shape = f"{self.entry.layers} layers × {self.entry.width}"
         return f"Model({self.address}, revision {self.revision}, {shape}, {self.network.dtype}, {self.network.device})"
 
     @property
-    def name(self) -> str:
-        """Short name of the model, the same for all its checkpoints."""
-        return self.entry.name
+    def written_by(self) -> str:
+        return f"transformers {transformers.__version__}, {dtype_name(self.network.dtype)}"
 
-    @property
-    def address(self) -> str:
-        """model/variant[+run][@stage]"""
-        return f"{self.entry.name}/{self.checkpoint.name}"
+    def write(
+        self, prompt_ids: Sequence[list[int]], seeds: Sequence[int], sampling: "Sampling", done: Callable[[int], object]
+    ) -> list[list[int]]:
+        """What Writer.write says. Raises what transformers raises."""
+        from probes.lm.writers.transformers import write
+
+        return write(self, prompt_ids, seeds, sampling, done)
 
     @property
     def trunk(self) -> nn.Module:
@@ -70,33 +61,6 @@ class Model:
         blocks = self.trunk.layers
         assert isinstance(blocks, nn.ModuleList)
         return blocks
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest text the model takes."""
-        return self.network.config.get_text_config().max_position_embeddings
-
-    @property
-    def weights(self) -> str:
-        """What names the weights as they are: id of the checkpoint's manifest, or hash of the base for the original."""
-        return self.checkpoint.manifest.id if self.checkpoint.manifest else self.base_sha
-
-    @property
-    def revision(self) -> str:
-        """Commit of the Hub repository, or the first 12 digits of the weights' hash for a folder."""
-        return getattr(self.network.config, "_commit_hash", None) or self.base_sha[:12]
-
-    @property
-    def tokenizer_sha(self) -> str:
-        """Hash of the tokenizer's vocabulary and rules; how it last padded or cut is no part of it."""
-        assert isinstance(self.tokenizer, PreTrainedTokenizerFast)
-        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        return store.hash_of({**rules, "padding": None, "truncation": None})
-
-    @property
-    def template_sha(self) -> str:
-        """Hash of the chat template."""
-        return hashlib.sha256(str(self.tokenizer.chat_template).encode()).hexdigest()
 
 
 def load(
@@ -122,11 +86,10 @@ def load(
     network, tokenizer = (
         _without_weights(entry, dtype) if device == WITHOUT_WEIGHTS else load_base(entry, dtype, device)
     )
-    model = Model(entry, checkpoint, network, tokenizer, weights_sha(entry))
+    model = Model(entry, checkpoint, network.config, tokenizer, weights_sha(entry), network)
     if checkpoint.adapter is None:
         return model
-    ours = {"base.sha": model.base_sha, "tokenizer_sha": model.tokenizer_sha, "template_sha": model.template_sha}
-    check_adapter(checkpoint, ours)
+    model.check_adapter()
     return model if device == WITHOUT_WEIGHTS else replace(model, network=merge_adapter(network, checkpoint.adapter))
 
 
@@ -142,6 +105,11 @@ def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tu
     here = "cuda" if torch.cuda.is_available() else "cpu"
     computed = here if device in (None, WITHOUT_WEIGHTS) else device
     return dtype or (torch.float32 if computed == "cpu" else torch.bfloat16), device or here
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype as configs and command lines have it: bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
@@ -181,4 +149,5 @@ def _random(
     with torch.device(device):
         network = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention(config))
     entry = replace(entry, name=f"{entry.name}-random")
-    return Model(entry, Checkpoint(entry.name, "original"), network.eval(), tokenizer, f"{RANDOM_WEIGHTS}, seed {seed}")
+    known = entry, Checkpoint(entry.name, "original"), network.config, tokenizer, f"{RANDOM_WEIGHTS}, seed {seed}"
+    return Model(*known, network.eval())

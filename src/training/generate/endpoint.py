@@ -1,10 +1,10 @@
 """A writer that asks an OpenAI-compatible endpoint, in bulk and resumably, through datatrove's InferenceRunner.
 
 The runner keeps answers in a checkpoint and every single response in a cache, so that a kill costs what was in flight. The
-transport is ours, because datatrove 0.10's own has none of what a long run needs: on localhost one HTTP 500 or broken JSON
-ends the run and no timeout is observed; elsewhere its readiness check sends no key, and a second try fails for want of the
-model that the first took out of the payload. A result that cannot be saved is logged and forgotten there, and raises here.
-Its logger prints payloads, so it is off.
+transport is ours (probes.lm.connection), because datatrove 0.10's own has none of what a long run needs: on localhost one HTTP
+500 or broken JSON ends the run and no timeout is observed; elsewhere its readiness check sends no key, and a second try fails
+for want of the model that the first took out of the payload. A result that cannot be saved is logged and forgotten there,
+and raises here. Its logger prints payloads, so it is off.
 
 Each run has one chunk, as long as the run: datatrove closes a full chunk's output before it forgets the checkpoint, and does
 not so with the last, unfilled one. Every payload holds a seed of its own, so that no two requests are one to a cache.
@@ -13,14 +13,12 @@ not so with the last, unfilled one. Every payload holds a seed of its own, so th
 import asyncio
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 from datatrove.data import Document
 from datatrove.pipeline.inference.run_inference import InferenceConfig, InferenceRunner
 from datatrove.pipeline.inference.servers import InferenceServer
@@ -32,6 +30,7 @@ from tqdm import tqdm
 
 from probes import store
 from probes.errors import DataError, MissingInputError, OutputError
+from probes.lm.connection import KEY, WRONG, Connection, NoAnswerError, UnreadableError
 from training.generate.steps import Request, Written
 
 logger.disable("datatrove")
@@ -42,10 +41,8 @@ MOST_FAILED = 0.1
 """Share of a step's requests that may fail in all passes."""
 IN_A_ROW = 50
 """After so many failures in a row the endpoint is taken for dead, and a pass asks no more."""
-KEY = "OPENAI_API_KEY"
-"""Environment variable with the key, for an endpoint that wants one. It is never written anywhere."""
-WRONG = {401: "the key is wrong or missing", 403: "the key may not do this", 404: "it has no such model or path"}
-AGAIN = {408, 409, 429, 500, 502, 503, 504}
+READY = 10.0
+"""Seconds for an endpoint to say that it is there."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,11 @@ class Endpoint:
     """Seconds for one response."""
     tries: int = 5
     wait: float = 2.0
-    """Seconds before the second try of a request, doubled before each further one."""
+    """Seconds before the second try of a request, doubled before each further one and within half of it at random."""
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(self.url, self.timeout, self.tries, self.wait)
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -205,15 +206,11 @@ class _Server(InferenceServer):
         self.runner, self.endpoint, self.client = runner, runner.endpoint, None
 
     def get_base_url(self) -> str:
-        return self.endpoint.url.rstrip("/").removesuffix("/v1")
+        return self.endpoint.connection.root
 
     async def start_server(self) -> None:
         """Open the connections; there is nothing to start."""
-        key = os.environ.get(KEY)
-        self.client = httpx.AsyncClient(
-            timeout=self.endpoint.timeout, limits=httpx.Limits(max_connections=self.endpoint.concurrency),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-        )  # fmt: skip
+        self.client = self.endpoint.connection.client()
 
     async def monitor_health(self) -> None:
         """Nothing to watch: every request says how it went."""
@@ -226,52 +223,30 @@ class _Server(InferenceServer):
 
     async def is_ready(self) -> bool:
         """Whether something answers and takes the key; not every endpoint lists its models."""
-        assert self.client is not None
+        connection = replace(self.endpoint.connection, timeout=READY, tries=1)
         try:
-            response = await self.client.get(f"{self.get_base_url()}/v1/models", timeout=10)
-        except httpx.HTTPError as error:
-            self.runner.trouble = type(error).__name__
-            return False
-        self.runner.trouble = _said(response.status_code)
-        return response.status_code < 500 and response.status_code not in (401, 403)
+            async with connection.client() as client:
+                await connection.ask(client, "/v1/models", None, bytes)
+        except NoAnswerError as error:
+            self.runner.trouble = str(error)
+            return 400 <= error.status < 500 and error.status not in (401, 403)
+        return True
 
     async def _make_request(self, payload: dict) -> dict:
-        """The response to a payload, after a few tries. Raises InferenceError, which never holds the payload."""
-        note = ""
-        for number in range(self.endpoint.tries):
-            if number:
-                await asyncio.sleep(self.endpoint.wait * 2 ** (number - 1))
-            try:
-                return await self._post(payload)
-            except (httpx.HTTPError, _Again) as error:
-                note = str(error) if isinstance(error, _Again) else type(error).__name__
-        raise InferenceError(None, note)
-
-    async def _post(self, payload: dict) -> dict:
-        """Raises _Again where another try may help, ServerError where nothing will, InferenceError for this request alone."""
+        """The response to a payload, after a few tries. Raises ServerError where nobody will be answered, InferenceError for
+        this request alone, which never holds the payload."""
         assert self.client is not None
-        response = await self.client.post(f"{self.get_base_url()}/v1/chat/completions", json=payload)
-        status = response.status_code
-        if status in WRONG:
-            self.runner.trouble = _said(status)
-            raise ServerError(self.runner.trouble)
-        if status in AGAIN:
-            raise _Again(_said(status))
-        if status != 200:
-            raise InferenceError(None, _said(status))
-        return _checked(response.content)
-
-
-class _Again(Exception):
-    """A response that another try may better."""
-
-
-def _said(status: int) -> str:
-    return f"HTTP {status}" + (f", {WRONG[status]}" if status in WRONG else "")
+        try:
+            return await self.endpoint.connection.ask(self.client, "/v1/chat/completions", payload, _checked)
+        except NoAnswerError as error:
+            if error.status not in WRONG:
+                raise InferenceError(None, str(error)) from None
+            self.runner.trouble = str(error)
+            raise ServerError(self.runner.trouble) from None
 
 
 def _checked(body: bytes) -> dict[str, Any]:
-    """A response of the form that datatrove reads. Raises _Again for anything else."""
+    """A response of the form that datatrove reads. Raises UnreadableError for anything else."""
     try:
         answer = json.loads(body)
         choice, usage = answer["choices"][0], answer.get("usage") or {}
@@ -280,5 +255,5 @@ def _checked(body: bytes) -> dict[str, Any]:
         text.encode()  # half of a surrogate pair could never be written
         tokens = {name: int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")}
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise _Again("a response that is no chat completion") from error
+        raise UnreadableError("a response that is no chat completion") from error
     return {"choices": [{"message": {"content": text}, "finish_reason": choice.get("finish_reason")}], "usage": tokens}

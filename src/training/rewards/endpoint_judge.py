@@ -11,20 +11,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import SystemRandom
 from typing import Any
 
 import httpx
 
 from probes import store
 from probes.errors import DataError, FileFormatError, JudgeError, MissingInputError
+from probes.lm.connection import backoff, pause_asked
 from training.rewards.judge import Ask, Judgement, shown_faults
 from training.rewards.judge_prompts import JudgePrompt, judge_prompt
 
 NOTE_LENGTH = 200
 """Characters of a note; the rest is cut off."""
-LONGEST_PAUSE = 30.0
-"""Seconds between two tries at most, whatever the endpoint asks for."""
 SHUT = {401: "the key", 403: "the key", 404: "the address and the model"}
 """What to look at after an answer that no further try would change."""
 REASONS = {
@@ -35,8 +33,6 @@ REASONS = {
     "declined": "it would not judge",
 }
 """What a fault of a trial judgement says of an endpoint."""
-
-_NOISE = SystemRandom()  # leaves the random state of the training alone
 
 
 @dataclass(frozen=True)
@@ -213,7 +209,7 @@ class EndpointJudge:
         except httpx.RequestError:
             raise NoReply("unreachable") from None
         if response.status_code == 429 or response.status_code >= 500:
-            raise NoReply(f"http_{response.status_code}", _seconds(response.headers.get("retry-after", "")))
+            raise NoReply(f"http_{response.status_code}", pause_asked(response))
         if response.status_code != 200:
             raise NoJudgement(f"http_{response.status_code}")
         return response
@@ -255,17 +251,6 @@ def read_judgement(text: str, prompt: JudgePrompt) -> Judgement:
         return Judgement(said["score"], tuple(dict.fromkeys(violated)), said["note"][:NOTE_LENGTH])
     except (ValueError, AttributeError, TypeError, RecursionError):
         raise NoJudgement("schema", ask_again=True) from None  # the cause would quote what was judged
-
-
-def backoff(attempt: int, pause: float, asked: float) -> float:
-    """Seconds to wait after try `attempt`, counted from 0: twice as long each time and within half of it at random, and
-    never less than the endpoint asked for."""
-    return min(max(pause * 2**attempt * _NOISE.uniform(0.5, 1.5), asked), LONGEST_PAUSE)
-
-
-def _seconds(header: str) -> float:
-    """Retry-After in seconds; its other form, a date, counts as not given."""
-    return float(header) if header.isdecimal() else 0.0
 
 
 def _content(response: httpx.Response) -> str:
