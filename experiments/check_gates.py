@@ -7,25 +7,24 @@ stories, and writes gates/<checkpoint>.csv: gain, accuracies, cosines and the ou
 is shown in anchored units where it says `not measurable`.
 """
 
-import pandas as pd
 import xarray as xr
 
 from probes import store
 from probes.activations import capture, capture_moments, load_activations
 from probes.anchors import anchor_table
 from probes.directions import EmotionProbes, load_probes
-from probes.gates import gate_table
+from probes.gates import gate_table, in_words
 from probes.lm import Checkpoint, Model, family, load
 from probes.moments import HALVES, load_moments
 from probes.stimuli import capture_anchors
 from probes.stories import Stories, load_stories
-from settings import Settings, command
+from settings import Settings, ShardedSettings, command
 
 KINDS = ("emotional", "neutral", "anchor", "anchor_neutral")  # what probes are fitted on, and the anchors
 
 
-def refit(settings: Settings, model: Model, read: dict[str, Stories]) -> EmotionProbes:
-    """Probes of a checkpoint on the stories of all, from file where a run before has made them."""
+def refit(settings: Settings, model: Model, read: dict[str, Stories]) -> None:
+    """Probes of a checkpoint on the stories of all, unless a run before has made them; of a shard, its units."""
     path = settings.refit(model.checkpoint.name)
     written = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
     parts = settings.parts(path, {"weights": model.weights, "texts": written})
@@ -36,7 +35,6 @@ def refit(settings: Settings, model: Model, read: dict[str, Stories]) -> Emotion
         return EmotionProbes().fit(moments, capture(model, read["neutral"], "all", start))
 
     parts.ensure(lambda: fit().save)
-    return load_probes(path)
 
 
 def halves(settings: Settings) -> tuple[EmotionProbes, EmotionProbes]:
@@ -46,35 +44,36 @@ def halves(settings: Settings) -> tuple[EmotionProbes, EmotionProbes]:
     return first, second
 
 
-def show(address: str, table: pd.DataFrame, layers: tuple[int, ...]) -> None:
-    """Outcomes at the shown layers, and the first reason against the rest."""
-    shown = table[table["layer"].isin(layers)]
-    counts = ", ".join(f"{outcome} {count}" for outcome, count in shown["outcome"].value_counts().items())
-    why = shown.loc[shown["why"] != "", "why"]
-    print(f"{address}, layers {', '.join(map(str, layers))}: {counts}" + (f" ({why.iloc[0]}, …)" if len(why) else ""))
-
-
 def anchors(settings: Settings, checkpoint: Checkpoint, read: dict[str, Stories]) -> tuple[xr.Dataset, EmotionProbes]:
     """Activations of the anchors, and probes fitted anew; of two checkpoints, one at a time is in memory."""
     model = load(checkpoint)
     activations = capture_anchors(model, read["anchor"], read["anchor_neutral"])
-    original = checkpoint.variant == "original"
-    return activations, load_probes(settings.probes) if original else refit(settings, model, read)
+    if checkpoint.variant == "original":
+        return activations, load_probes(settings.probes)
+    refit(settings, model, read)
+    return activations, load_probes(settings.refit(checkpoint.name))
 
 
-def main(settings: Settings) -> None:
+def judge(settings: Settings, members: list[Checkpoint], read: dict[str, Stories]) -> None:
     """The original first: the others' gains are held against its."""
-    frozen, both = load_probes(settings.probes), halves(settings)
-    read = {kind: load_stories(settings.stories(kind)) for kind in KINDS}
-    names = dict.fromkeys(("original", *settings.checkpoints))
-    original = None
-    for checkpoint in family(settings.model, settings.trained, names):
+    frozen, both, original = load_probes(settings.probes), halves(settings), None
+    for checkpoint in members:
         activations, again = anchors(settings, checkpoint, read)
         original = anchor_table(frozen, activations) if original is None else original
         table = gate_table(frozen, again, both, activations, original)
         store.write_table(settings.gates(checkpoint.name), table)
-        show(checkpoint.address, table, settings.shown_layers)
+        print(f"{checkpoint.address}, {in_words(table, settings.shown_layers)}")
+
+
+def main(settings: Settings) -> None:
+    """Shards share the stories that new probes are fitted on; the rest is short."""
+    read = {kind: load_stories(settings.stories(kind)) for kind in KINDS}
+    members = family(settings.model, settings.trained, settings.with_original)
+    if settings.share.is_whole:
+        return judge(settings, members, read)
+    for checkpoint in members[1:]:
+        refit(settings, load(checkpoint), read)
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, ShardedSettings, __doc__)

@@ -15,6 +15,7 @@ from probes.pairs import Pair, load_pairs
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
 from probes.provenance import plain
+from probes.shards import Shard, shard_of
 
 # With two threads on two cores small matrices take fifteen times as long. Whoever runs a large model on a CPU sets it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -88,9 +89,14 @@ class Settings:
     def trained(self) -> Path:
         return self.folder / "checkpoints"
 
+    @property
+    def share(self) -> Shard:
+        """What of the work is this process's."""
+        return Shard()
+
     def parts(self, target: Path, made_of: Mapping[str, Any]) -> Parts:
         """The resumable work that makes `target` of these things, at this size."""
-        return Parts(target, plain({"preset": asdict(self.size), **made_of}))
+        return Parts(target, plain({"preset": asdict(self.size), **made_of}), self.share)
 
     def training_data(self, kind: str) -> Path:
         """What is generated from a constitution: `constitution_qa` or `documents`."""
@@ -141,6 +147,18 @@ class Settings:
 
     def figure_folder(self, figure: str) -> Path:
         return self.figures / self.entry.name / figure
+
+
+@dataclass(frozen=True)
+class ShardedSettings(Settings):
+    """Of a step that many processes can share."""
+
+    shard: str = ""
+    """Do the units R, R + N, … of the work and merge nothing, given as R/N; by default what torchrun says, or everything."""
+
+    @property
+    def share(self) -> Shard:
+        return shard_of(self.shard)
 
 
 def flags(settings: Settings) -> list[str]:

@@ -3,7 +3,8 @@
     python experiments/write_replies.py --model tiny
 
 Writes replies/<checkpoint>.jsonl with all of them, replies/<checkpoint>.follow_up.jsonl with what it says when it is asked how
-it feels about an answer, and replies/summary.csv: shares refused and right by arm. A killed run goes on where it stopped.
+it feels about an answer, and replies/summary.csv: shares refused and right by arm. A killed run goes on where it stopped;
+shards of the answers are merged by a run without, and then those of what is said about them.
 """
 
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from probes.pairs import ARMS
 from probes.parts import Parts
 from probes.provenance import content_sha
 from probes.replies import Replies, ending_no_turn, force_replies, load_replies, write_replies
-from settings import Settings, command
+from settings import Settings, ShardedSettings, command
 
 
 def sampling_of(settings: Settings) -> Sampling:
@@ -43,38 +44,37 @@ def every_text(settings: Settings, model: Model, parts: Parts) -> Replies:
     return Replies([*own, *one_text, *own_benign])
 
 
-def answer(settings: Settings, model: Model) -> None:
-    """The answers of a checkpoint."""
+def answer(settings: Settings, model: Model) -> bool:
+    """The answers of a checkpoint; whether they are there."""
     parts = answers_of(settings, model.checkpoint.name, model.weights)
-    parts.ensure(lambda: every_text(settings, model, parts).save)
+    return parts.ensure(lambda: every_text(settings, model, parts).save)
 
 
-def ask(settings: Settings, model: Model) -> None:
-    """What a checkpoint says about its answers."""
+def ask(settings: Settings, model: Model) -> bool:
+    """What a checkpoint says about its answers; whether it is there."""
     path, target = (settings.replies(model.checkpoint.name, turn) for turn in ("answer", "follow_up"))
     replies, about = load_replies(path), {"replies": store.sha256(path)}
     asked = settings.parts(target, about | made_of(settings, model.weights, "prompts.py"))
     design = settings.pairs, asked_about(replies), sampling_of(settings)
-    asked.ensure(lambda: write_follow_ups(model, *design, parts=asked).save)
     if odd := ending_no_turn(model, replies):
         print(f"{model.address}: {odd} of its answers end the text and not the turn: they are in no chat form")
+    return asked.ensure(lambda: write_follow_ups(model, *design, parts=asked).save)
 
 
-def write(settings: Settings, model: Model) -> None:
-    """A checkpoint's answers, then what it says about them."""
-    answer(settings, model)
-    ask(settings, model)
+def write(settings: Settings, model: Model) -> bool:
+    """A checkpoint's answers, then what it says about them; whether both are there."""
+    return answer(settings, model) and ask(settings, model)
 
 
 def main(settings: Settings) -> None:
     """The original first: its benign answers are the forced text of all."""
-    names = ("original", *(name for name in settings.checkpoints if name != "original"))
-    for checkpoint in family(settings.model, settings.trained, names):
-        write(settings, load(checkpoint))
+    names = settings.with_original
+    if {write(settings, load(checkpoint)) for checkpoint in family(settings.model, settings.trained, names)} != {True}:
+        return  # units are left to other shards
     replies = [reply for name in names for reply in load_replies(settings.replies(name)) if reply.text_source == "own"]
     store.write_table(settings.replies("summary").with_suffix(".csv"), summary := Replies(replies).summary())
     print(summary.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, ShardedSettings, __doc__)

@@ -4,7 +4,7 @@
 
 Writes stories/emotional.jsonl and stories/neutral.jsonl with their reports, and a few of other topics as anchor.jsonl and
 anchor_neutral.jsonl, which give readings their unit. Dropped texts stay in the files, with the reason; nothing after this
-step reads them. A run that was killed goes on where it stopped when it is started again.
+step reads them. A run that was killed goes on where it stopped when it is started again; shards are merged by a run without.
 """
 
 from dataclasses import asdict, replace
@@ -14,7 +14,7 @@ from probes.lm import Model, Sampling, load
 from probes.presets import Preset
 from probes.provenance import content_sha
 from probes.stories import load_stories, topics, write_neutral, write_stories
-from settings import Settings, command
+from settings import Settings, ShardedSettings, command
 
 ANCHOR_SEED = 10_007
 """Added to the seed of stories that are no fit's, so that an equal request is not answered by an equal story."""
@@ -40,10 +40,10 @@ def write(
     made_of = {"weights": model.weights, "sampling": asdict(draw), "contents": said}
     emotional, neutral = (settings.parts(settings.stories(kind), made_of) for kind in kinds)
     design = (model, size.emotions, chosen, per_cell, draw, size.min_words)
-    emotional.ensure(lambda: write_stories(*design, parts=emotional).save)
-    show(settings, kinds[0])
-    neutral.ensure(lambda: write_neutral(model, chosen, size.neutral_per_topic, draw, parts=neutral).save)
-    show(settings, kinds[1])
+    if emotional.ensure(lambda: write_stories(*design, parts=emotional).save):
+        show(settings, kinds[0])
+    if neutral.ensure(lambda: write_neutral(model, chosen, size.neutral_per_topic, draw, parts=neutral).save):
+        show(settings, kinds[1])
 
 
 def main(settings: Settings) -> None:
@@ -57,4 +57,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, ShardedSettings, __doc__)

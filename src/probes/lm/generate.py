@@ -30,7 +30,7 @@ from transformers import (
 from probes.errors import ConventionError, DataError
 from probes.lm.chat import Spans, Split, split_reasoning, token_spans
 from probes.lm.model import Model
-from probes.parts import Parts, units
+from probes.parts import Parts, own, units
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,16 @@ def generate(
         )
     prompt_ids: list[list[int]] = [model.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     _check_room(model, prompt_ids, sampling.max_new_tokens)
-    stops, rows = stop_ids(model), []
-    with tqdm(total=len(prompts), desc=f"{label} ({model.address})", mininterval=1, disable=not label) as bar:
-        for number, unit in enumerate(units(range(len(prompts)), UNIT)):
+    stops, rows, work = stop_ids(model), [], own(units(range(len(prompts)), UNIT), parts)
+    with tqdm(
+        total=sum(len(unit) for _, unit in work), desc=f"{label} ({model.address})", mininterval=1, disable=not label
+    ) as bar:
+        for number, unit in work:
             make = partial(_write_unit, model, prompt_ids, keys, sampling, unit, bar)
             rows += parts.rows(f"completions-{number:06d}", make, ("key", "token_ids")) if parts else make()
             bar.update(len(rows) - bar.n)  # a unit that was read back counts too
+    if parts:
+        parts.end_of_share()
     if [row["key"] for row in rows] != keys:
         raise ConventionError(
             "the parts of this run hold other units of work than those asked for. Remove them and run again."

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from transformers import (
 from probes import store
 from probes.errors import DataError, UnknownNameError
 from probes.lm.checkpoints import Checkpoint, ModelEntry, find_checkpoint, model_entry
+from probes.lm.memory import check_memory
 from probes.lm.weights import (
     attention,
     check_adapter,
@@ -107,11 +109,13 @@ def load(
         dtype: default float32 on a CPU and bfloat16 on a GPU.
 
     Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged
-    files), ConventionError (an architecture that is not known; adapter of another base, or not the one of its manifest).
+    files), TooLargeError (said before anything is read), ConventionError (an architecture that is not known; adapter of another
+    base, or not the one of its manifest).
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)
     entry, (dtype, device) = model_entry(checkpoint.model), placement(dtype, device)
+    check_memory(entry, dtype, device)
     network, tokenizer = load_base(entry, dtype, device)
     model = Model(entry, checkpoint, network, tokenizer, weights_sha(entry))
     if checkpoint.adapter is None:
@@ -122,10 +126,15 @@ def load(
 
 
 def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tuple[torch.dtype, str]:
-    """float32 on a CPU and bfloat16 on a GPU, unless told otherwise."""
+    """float32 on a CPU and bfloat16 on a GPU, unless told otherwise; of several processes on a machine each has its own GPU."""
+    device = device or (_own_gpu() if torch.cuda.is_available() else "cpu")
     _check_place(dtype, device)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return dtype or (torch.float32 if device == "cpu" else torch.bfloat16), device
+
+
+def _own_gpu() -> str:
+    """The GPU of this process; torchrun and others that start several on a machine number them in LOCAL_RANK."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
 
 
 def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
