@@ -8,12 +8,10 @@ import os
 import runpy
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
-
-import torch
 
 from probes.errors import DataError, MissingInputError, UnknownNameError
 from probes.shards import Shard
@@ -35,12 +33,14 @@ class ShardOf:
 
     script: str
     flags: tuple[str, ...]
+    gpus: int = 0
+    """Of this machine, for its tasks to share out; Slurm and Ray show a task its own alone."""
 
     def __call__(self, data: Any, rank: int, world_size: int) -> None:
         """Raises RuntimeError where the script ends with an error: an exit would leave datatrove's pool waiting."""
         shard = Shard(rank, world_size)
-        if torch.cuda.device_count() > 1:  # Slurm and Ray show a task its own GPU alone
-            os.environ["LOCAL_RANK"] = str(rank % torch.cuda.device_count())
+        if self.gpus:
+            os.environ["LOCAL_RANK"] = str(rank)
         sys.path.insert(0, str(Path(self.script).parent))
         sys.argv = [self.script, *self.flags, *([] if shard.is_whole else ["--shard", str(shard)])]
         try:
@@ -96,15 +96,16 @@ def _check(tasks: int, executor: str, cluster: Cluster) -> None:
         )
     if executor == "ray" and not find_spec("ray"):
         raise MissingInputError("Ray is not installed: pip install ray, or take --executor local or slurm.")
-    gpus = torch.cuda.device_count()
-    if executor == "local" and 0 < gpus < tasks:
-        raise DataError(f"{tasks} tasks at once on {gpus} GPUs: give --tasks {gpus}, one for each.")
 
 
 def _local(step: ShardOf, tasks: int, cluster: Cluster, logs: Path) -> "PipelineExecutor":
+    import torch
     from datatrove.executor import LocalPipelineExecutor
 
-    return LocalPipelineExecutor([step], tasks=tasks, logging_dir=str(logs))
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < tasks:
+        raise DataError(f"{tasks} tasks at once on {gpus} GPUs: give --tasks {gpus}, one for each.")
+    return LocalPipelineExecutor([replace(step, gpus=gpus)], tasks=tasks, logging_dir=str(logs))
 
 
 def _ray(step: ShardOf, tasks: int, cluster: Cluster, logs: Path) -> "PipelineExecutor":
