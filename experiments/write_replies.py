@@ -68,7 +68,7 @@ def write(settings: Settings, model: Model) -> bool:
 
 def main(settings: Settings) -> None:
     """The original first: its benign answers are the forced text of all."""
-    names = settings.with_original
+    names = ("original", *(name for name in settings.checkpoints if name != "original"))
     if {write(settings, load(checkpoint)) for checkpoint in family(settings.model, settings.trained, names)} != {True}:
         return  # units are left to other shards
     replies = [reply for name in names for reply in load_replies(settings.replies(name)) if reply.text_source == "own"]

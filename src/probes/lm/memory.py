@@ -4,22 +4,20 @@ What is counted is the weights alone, from the shapes in their files: whoever ha
 """
 
 import gc
-import math
 from pathlib import Path
 
 import psutil
 import torch
-from safetensors import safe_open
 
 from probes.errors import TooLargeError
 from probes.lm.checkpoints import ModelEntry
-from probes.lm.weights import weight_files
+from probes.lm.weights import parameters
 
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def check_memory(entry: ModelEntry, dtype: torch.dtype, device: str) -> None:
-    """Raises TooLargeError where the weights are larger than what is free on the device, and what weight_files raises."""
+    """Raises TooLargeError where the weights are larger than what is free on the device, and what parameters raises."""
     count, free = parameters(entry), free_bytes(device)
     if count * dtype.itemsize <= free:
         return
@@ -29,16 +27,6 @@ def check_memory(entry: ModelEntry, dtype: torch.dtype, device: str) -> None:
         f"{entry.name} takes {_gb(count * dtype.itemsize)} in {str(dtype).removeprefix('torch.')}, and {device} has {_gb(free)} "
         f"free. Nothing was loaded. Load it {', '.join([*smaller, f'on {elsewhere}'])}, or take a smaller model."
     )
-
-
-def parameters(entry: ModelEntry) -> int:
-    """Numbers in a model's weight files, of which only the heads are read. Raises what weight_files raises."""
-    return sum(_numbers(path) for path in weight_files(entry) if path.suffix == ".safetensors")
-
-
-def _numbers(path: Path) -> int:
-    with safe_open(path, framework="pt") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def free_bytes(device: str) -> int:

@@ -1,6 +1,7 @@
 """Weights as they come from disk: loading, naming them by hash, and adding an adapter to them."""
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -121,6 +122,20 @@ def weight_files(entry: ModelEntry) -> list[Path]:
             f"Download them with `hf download {entry.source}`{gigabytes}, or give --model a folder that holds them."
         )
     return [index, *(shard for shard in shards if shard)]
+
+
+def parameters(entry: ModelEntry) -> int:
+    """Numbers in a model's weight files, of which only the heads are read. Raises MissingInputError, FileFormatError."""
+    files = [path for path in weight_files(entry) if path.suffix == ".safetensors"]
+    try:
+        return sum(map(_numbers, files))
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(entry, error) from error
+
+
+def _numbers(path: Path) -> int:
+    with safe_open(path, framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def _shards(index: Path) -> list[str]:
