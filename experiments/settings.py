@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
@@ -16,6 +16,9 @@ from probes.parts import Parts
 from probes.presets import Preset, find_preset
 from probes.provenance import plain
 from probes.shards import Shard, shard_of
+
+if TYPE_CHECKING:
+    from probes.cost import Rates
 
 # With two threads on two cores small matrices take fifteen times as long. Whoever runs a large model on a CPU sets it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -79,6 +82,18 @@ class Settings:
     def with_original(self) -> tuple[str, ...]:
         """The checkpoints, and the original that they are held against, which comes first."""
         return tuple(dict.fromkeys(("original", *self.checkpoints)))
+
+    @property
+    def rates(self) -> "Rates":
+        """Tokens a second, as a rehearsal of this model measured them."""
+        from probes.cost import read_rates
+
+        return read_rates(self.rehearsal / "rehearsal.json")
+
+    @property
+    def rehearsal(self) -> Path:
+        """What was found on the real weights before the first long run."""
+        return self.out / self.entry.name / "rehearsal"
 
     @property
     def scenarios(self) -> Path:
@@ -160,6 +175,13 @@ class ShardedSettings(Settings):
     def share(self) -> Shard:
         return shard_of(self.shard)
 
+    def announce(self, step: str) -> None:
+        """Say before a step begins what it takes."""
+        from probes.cost import announcement
+
+        given = (self.entry, self.size, step, len(self.with_original), self.share, self.rates, self.folder)
+        print(announcement(*given), flush=True)
+
 
 def flags(settings: Settings) -> list[str]:
     """The command line that gives these settings: what differs from the defaults, without switches."""
@@ -179,6 +201,9 @@ def _turn_of(checkpoint: str, turn: str) -> str:
 def command(main: Callable[[S], object], settings: type[S], description: str | None) -> None:
     """Run a step from the command line. An error of this package ends it with one line and exit code 1."""
     try:
-        main(tyro.cli(settings, description=description))
+        given = tyro.cli(settings, description=description)
+        if isinstance(given, ShardedSettings):
+            given.announce(Path(main.__code__.co_filename).stem)
+        main(given)
     except ProbesError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -161,7 +161,9 @@ def capture_moments(
     ) as bar:
         for number, unit in work:
             make = partial(_unit_moments, runs, unit, total, batch_tokens, bar)
-            total = merge(total, parts.moments(f"moments-{number:06d}", make) if parts else make())
+            part = parts.moments(f"moments-{number:06d}", make) if parts else make()
+            if not parts or parts.shard.is_whole:
+                total = merge(total, part)
             done += len(unit)
             bar.update(done - bar.n)  # a unit that was read back counts too
     if parts:
