@@ -7,17 +7,22 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import pytest
+import tyro
 import xarray as xr
 
 import capture_stories
+import sharded
 import write_stories
 from probes import activations, presets, store
 from probes.activations import capture, capture_in_units, capture_moments, join, save_activations
+from probes.cost import loads
 from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError
 from probes.executors import Cluster, ShardOf, run_in_shards
 from probes.lm import generate as writing
+from probes.lm.checkpoints import MODELS
 from probes.lm.generate import Sampling, generate
 from probes.parts import Parts, own, units
 from probes.shards import Shard, shard_of
@@ -296,6 +301,37 @@ def test_an_executor_runs_every_shard_and_then_merges(tmp_path, monkeypatch):
     target = tmp_path / "out"
     run_in_shards(ShardOf(str(script(tmp_path)), (str(target),)), 2, "local", Cluster(), tmp_path / "logs")
     assert target.read_text() == "0_of_2 1_of_2"
+
+
+def test_the_script_starts_a_step_with_the_flags_that_steps_share(monkeypatch):
+    given = []
+    monkeypatch.setattr(sharded, "run_in_shards", lambda *what: given.extend(what))
+    flags = [
+        "capture_stories",
+        "--preset",
+        "standard",
+        "--seed",
+        "3",
+        "--tasks",
+        "13",
+        "--executor",
+        "slurm",
+        "--partition",
+        "gpu",
+    ]
+    sharded.main(tyro.cli(sharded.RunSettings, args=flags))
+    step, tasks, executor, cluster, logs = given
+    assert Path(step.script).name == "capture_stories.py"
+    assert Path(step.script).is_file()
+    taken = tyro.cli(ShardedSettings, args=[*step.flags, "--shard", "1/13"])
+    assert taken == ShardedSettings(preset="standard", seed=3, shard="1/13")
+    assert (tasks, executor, cluster, logs.name) == (13, "slurm", Cluster(1, "gpu", "24:00:00"), "capture_stories")
+
+
+@pytest.mark.parametrize("step", get_args(sharded.Step))
+def test_steps_that_can_be_shared_say_what_they_take(step):
+    assert step in loads(MODELS["tiny"], presets.PRESETS["tiny"], 5)
+    assert "command(main, ShardedSettings, __doc__)" in Path(sharded.__file__).with_name(f"{step}.py").read_text()
 
 
 def test_a_shard_that_ends_with_an_error_ends_the_launch(tmp_path, monkeypatch):

@@ -47,6 +47,8 @@ def read_rates(path: Path) -> Rates:
     if not path.is_file():
         return ASSUMED
     found = store.read_json(path)
+    if isinstance(found, dict) and found.get("kind") == "rehearsal" and found.get("rates") is None:
+        return ASSUMED  # it ended before anything was measured
     try:
         rates = Rates(float(found["rates"]["written"]), float(found["rates"]["read"]), "measured by the rehearsal")
         if not (rates.written > 0 and rates.read > 0):
@@ -184,7 +186,7 @@ def estimate(entry: ModelEntry, size: Preset, checkpoints: int = 5, rates: Rates
         f"replies of every checkpoint: {_replies(size, size.own_controls) * size.draws:,} written and "
         f"{2 * _replies(size, size.controls):,} texts forced",
     ]
-    if entry.evidence == "model":
+    if entry.evidence == "model" or rates is not ASSUMED:
         each = {step: rates.hours(load.written, load.read) for step, load in loads(entry, size, checkpoints).items()}
         shown = ", ".join(f"{step} {hours:,.1f}" for step, hours in each.items() if step not in BESIDE)
         lines.append(
