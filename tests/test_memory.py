@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from probes import lm
+from probes import lm, store
 from probes.errors import TooLargeError, UnknownNameError
 from probes.lm import memory
 from probes.lm.checkpoints import model_entry
-from probes.lm.memory import check_memory, free_bytes, parameters, total_bytes
+from probes.lm.memory import check_memory, free_bytes, total_bytes
 from probes.lm.model import placement
+from probes.lm.weights import parameters, weights_sha
 from small_model import save_small_model
 
 
@@ -45,6 +46,22 @@ def test_the_refusal_says_both_numbers_and_ways_out_and_nothing_is_read(entry, m
         TooLargeError, match=r"takes 61.1 GB in bfloat16, and cpu has 23.5 GB free. Nothing was loaded. Load it on a"
     ):
         lm.load(entry.source, dtype=torch.bfloat16)
+
+
+def test_a_model_without_weights_takes_nothing(entry, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
+    check_memory(entry, torch.bfloat16, "meta")
+
+
+def test_files_that_stay_as_they_are_are_hashed_once(tmp_path, monkeypatch):
+    entry, hashed = model_entry(str(save_small_model(tmp_path))), []
+    sha256 = store.sha256
+    monkeypatch.setattr(store, "sha256", lambda path: (hashed.append(path), sha256(path))[1])
+    first = weights_sha(entry)
+    assert weights_sha(entry) == first
+    assert len(hashed) == 1
+    save_small_model(tmp_path, seed=1)
+    assert weights_sha(entry) != first
 
 
 def test_memory_of_the_machine():

@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,16 @@ def weights_sha(entry: ModelEntry) -> str:
 def _file_sha(path: Path) -> str:
     """Hash of a file; the Hub's cache keeps large files under theirs, which spares reading 61 GB again."""
     blob = path.resolve().name
-    return blob if re.fullmatch(r"[0-9a-f]{64}", blob) else store.sha256(path)
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        return blob
+    there = path.stat()
+    return _sha_once(path, there.st_size, there.st_mtime_ns)
+
+
+@cache
+def _sha_once(path: Path, size: int, changed: int) -> str:
+    """Hash of a file as long as it stays as it is: a step over five checkpoints would read the base's 61 GB five times for it."""
+    return store.sha256(path)
 
 
 def adapter_sha(folder: Path) -> str:
