@@ -27,7 +27,8 @@ def test_loads_of_the_papers_size():
     assert given["capture_stories"].read == (205_200 + 171 * 24 + 2 * 1_200) * 200
     assert given["check_gates"].units(Shard()) == 4 * 13
     own = len(prompts(load_pairs(), ARMS, 4)) * 4
-    assert given["write_replies"].texts == (own, 2 * 3 * 120) * 5
+    assert given["write_replies"].files == (-(-own // 512), 2) * 5  # 2 · 3 · 120 texts are asked about
+    assert given["capture_stories"].files == (13, 2, 5)
     assert set(given) == {
         "write_stories", "capture_stories", "capture_controls", "check_gates", "write_replies", "read_replies", "capture_replies",
     }  # fmt: skip
@@ -37,6 +38,7 @@ def test_loads_of_the_papers_size():
 def test_shards_make_every_unit_between_them(of):
     for load in loads(LARGE, PAPER, 5).values():
         assert sum(load.units(Shard(rank, of)) for rank in range(of)) == load.units(Shard())
+        assert sum(load.part(Shard(rank, of)) for rank in range(of)) == pytest.approx(1)
 
 
 def test_hours_follow_from_tokens_and_rates():
@@ -52,7 +54,7 @@ def test_what_is_said_before_a_step_begins(monkeypatch, tmp_path):
         LARGE, PAPER, "write_stories", 5, Shard(3, 8), Rates(2_000, 8_000, "measured by the rehearsal"), tmp_path
     )
     assert said.startswith(
-        "write_stories: 51 of 414 units (shard 3/8); 5.19 million tokens to write and 0.00 to read, about 0.7 GPU-hours"
+        "write_stories: 51 of 414 units (shard 3/8); 5.26 million tokens to write and 0.00 to read, about 0.7 GPU-hours"
     )
     for words in ("measured by the rehearsal", "GB on disk in all", "weights 61.1 GB, 139.2 GB free on cuda:3"):
         assert words in said

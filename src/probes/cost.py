@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probes import store
-from probes.activations import UNIT
+from probes.activations import UNIT, VECTORS
 from probes.errors import FileFormatError
 from probes.follow_ups import ASKED_ABOUT
 from probes.lm.checkpoints import ModelEntry
@@ -62,10 +62,8 @@ def read_rates(path: Path) -> Rates:
 class Load:
     """What a step does with a model."""
 
-    texts: tuple[int, ...]
-    """Of each file that is made unit by unit."""
-    unit: int
-    """Texts of a unit, at the most."""
+    files: tuple[int, ...]
+    """Units of each file."""
     written: int
     """Tokens."""
     read: int
@@ -75,7 +73,11 @@ class Load:
 
     def units(self, shard: Shard) -> int:
         """How many a shard makes."""
-        return sum(len(shard.take(range(-(-texts // self.unit)))) for texts in self.texts)
+        return sum(len(shard.take(range(units))) for units in self.files)
+
+    def part(self, shard: Shard) -> float:
+        """What a shard does of it, by the units of the largest file: those of others may be smaller."""
+        return len(shard.take(range(max(self.files)))) / max(self.files)
 
 
 def loads(entry: ModelEntry, size: Preset, checkpoints: int) -> Mapping[str, Load]:
@@ -94,19 +96,23 @@ def loads(entry: ModelEntry, size: Preset, checkpoints: int) -> Mapping[str, Loa
         activation_bytes(entry, size),
         len(entry.report_layers) * entry.width * FLOAT32,
     )
+    moments, vectors = _units(UNIT, size.stories), _units(VECTORS, dialogues, held_out)
+    anew = (refits * (size.stories + dialogues) + checkpoints * sum(anchors)) * story
+    texts = LETTERS * sum(told) * story, 2 * LETTERS * checkpoints * answers
     return {
-        "write_stories": Load(told, WRITTEN_UNIT, sum(told) * story, 0, LETTERS * sum(told) * story),
-        "capture_stories": Load((size.stories, dialogues, held_out), UNIT, 0, captured, disk),
-        "capture_controls": Load((size.stories, dialogues, held_out), UNIT, 0, captured, 2 * disk),
-        "check_gates": Load(
-            (size.stories,) * refits, UNIT, 0, (refits * (size.stories + dialogues) + checkpoints * sum(anchors)) * story, disk
-        ),
-        "write_replies": Load(
-            (own, asked) * checkpoints, WRITTEN_UNIT, checkpoints * written, 0, 2 * LETTERS * checkpoints * answers
-        ),
-        "read_replies": Load((checkpoints,), 1, 0, checkpoints * answers, 0),
-        "capture_replies": Load((checkpoints,), 1, 0, checkpoints * answers, checkpoints * (own + forced) * shown),
-    }  # fmt: skip
+        "write_stories": Load(_units(WRITTEN_UNIT, *told), sum(told) * story, 0, texts[0]),
+        "capture_stories": Load(moments + vectors, 0, captured, disk),
+        "capture_controls": Load(moments + vectors, 0, captured, 2 * disk),
+        "check_gates": Load(moments * refits, 0, anew, disk),
+        "write_replies": Load(_units(WRITTEN_UNIT, own, asked) * checkpoints, checkpoints * written, 0, texts[1]),
+        "read_replies": Load((checkpoints,), 0, checkpoints * answers, 0),
+        "capture_replies": Load((checkpoints,), 0, checkpoints * answers, checkpoints * (own + forced) * shown),
+    }
+
+
+def _units(size: int, *texts: int) -> tuple[int, ...]:
+    """Units of files of so many texts."""
+    return tuple(-(-count // size) for count in texts)
 
 
 def announcement(
@@ -119,7 +125,7 @@ def announcement(
     """
     load = loads(entry, size, checkpoints)[step]
     units, of = load.units(shard), load.units(Shard())
-    written, read = (tokens * units / of for tokens in (load.written, load.read))
+    written, read = (tokens * load.part(shard) for tokens in (load.written, load.read))
     hours = "" if entry.evidence == "toy" and rates is ASSUMED else (
         f", about {rates.hours(written, read):,.1f} GPU-hours ({rates.written:,.0f} tokens/s written, {rates.read:,.0f} read: "
         f"{rates.source})"
