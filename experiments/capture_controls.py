@@ -12,22 +12,27 @@ from functools import partial
 from pathlib import Path
 
 from probes import store
-from probes.activations import capture, capture_moments, save_activations
+from probes.activations import capture_in_units, capture_moments, save_activations
 from probes.embeddings import embedded, embedded_moments
 from probes.lm import Model, load, load_random
 from probes.moments import FOLDS, topic_folds
+from probes.parts import Parts
 from probes.stories import Stories, draw_stories, load_stories, topics
-from settings import Settings, command
+from settings import Settings, ShardedSettings, command
 
 Save = Callable[[Path], Path]
 KINDS = ("neutral", "held_out", "moments")
 
 
-def save_vectors(settings: Settings, control: str, model: Model, texts: Stories) -> Save:
+def random_vectors(settings: Settings, model: Model, texts: Stories, parts: Parts) -> Save:
     """One vector a text and layer, as what saves them."""
-    start = settings.size.start_token
-    made = embedded(model, texts, start) if control == "embeddings" else capture(model, texts, "all", start)
+    made = capture_in_units(model, texts, parts, "all", settings.size.start_token)
     return partial(save_activations, activations=made)
+
+
+def embedding_vectors(settings: Settings, model: Model, texts: Stories) -> Save:
+    """The same of the embeddings alone, which cost next to nothing."""
+    return partial(save_activations, activations=embedded(model, texts, settings.size.start_token))
 
 
 def ensure_control(settings: Settings, control: str, model: Model) -> None:
@@ -40,10 +45,13 @@ def ensure_control(settings: Settings, control: str, model: Model) -> None:
     texts = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
     made_of = {"weights": model.weights, "texts": texts, "folds": folds, "seed": settings.seed}
     parts = {kind: settings.parts(settings.activations(f"{control}_{kind}"), made_of) for kind in KINDS}
-    parts["neutral"].ensure(partial(save_vectors, settings, control, model, neutral))
-    parts["held_out"].ensure(partial(save_vectors, settings, control, model, held_out))
+    for kind, some in (("neutral", neutral), ("held_out", held_out)):
+        if control == "embeddings":
+            parts[kind].ensure_in_one(partial(embedding_vectors, settings, model, some))
+        else:
+            parts[kind].ensure(partial(random_vectors, settings, model, some, parts[kind]))
     if control == "embeddings":
-        parts["moments"].ensure(lambda: embedded_moments(model, stories, folds, start).save)
+        parts["moments"].ensure_in_one(lambda: embedded_moments(model, stories, folds, start).save)
     else:
         fit = partial(capture_moments, model, stories, folds, "all", start, False, parts=parts["moments"])
         parts["moments"].ensure(lambda: fit().save)
@@ -56,4 +64,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, ShardedSettings, __doc__)

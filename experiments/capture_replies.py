@@ -15,7 +15,7 @@ from probes.lm import Engine, family
 from probes.replies import Replies, load_replies
 from probes.stimuli import capture_anchors
 from probes.stories import load_stories
-from settings import Settings, command
+from settings import Settings, ShardedSettings, command
 
 ASKED = ("benign", "harmful")
 """Arms whose prompts tell a refusal direction."""
@@ -52,11 +52,11 @@ def ensure_streams(settings: Settings, engine: Engine) -> None:
 
 
 def main(settings: Settings) -> None:
-    """The original first: others are anchored in it."""
-    for checkpoint in family(settings.model, settings.trained, settings.with_original):
+    """The original first: others are anchored in it. A shard takes whole checkpoints."""
+    for checkpoint in settings.share.take(family(settings.model, settings.trained, settings.with_original)):
         with settings.reading(checkpoint) as engine:
             ensure_streams(settings, engine)
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, ShardedSettings, __doc__)

@@ -6,7 +6,7 @@ Writes doctor/original.json before anything is read: whether the engine reads th
 activations/moments.safetensors (means and second moments of all stories, in two halves of the topics) and, as one vector a
 text and layer, activations/held_out.safetensors (some stories of the second half) and activations/neutral.safetensors; and
 activations/neutral_tokens.safetensors, moments of single tokens. Stories enter as raw text. A run that was killed goes on
-where it stopped.
+where it stopped; shards are merged by a run without.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,18 @@ from functools import partial
 from pathlib import Path
 
 from probes import store
-from probes.activations import capture, capture_moments, save_activations
+from probes.activations import capture_in_units, capture_moments, save_activations
 from probes.lm import Engine
 from probes.moments import FOLDS, topic_folds
+from probes.parts import Parts
 from probes.stories import Stories, draw_stories, load_stories, topics
 from probes.token_moments import capture_tokens
-from settings import Settings, command
+from settings import Settings, ShardedSettings, command
 
 
-def vectors(settings: Settings, engine: Engine, texts: Stories) -> Callable[[Path], Path]:
+def vectors(settings: Settings, engine: Engine, texts: Stories, parts: Parts) -> Callable[[Path], Path]:
     """One vector a text and layer, as what saves them."""
-    made = capture(engine.model, texts, "all", settings.size.start_token, engine=engine)
+    made = capture_in_units(engine.model, texts, parts, "all", settings.size.start_token, engine=engine)
     print(f"{made.sizes['sample']} of {len(texts)} captured; {made.attrs['dropped_short']} too short")
     return partial(save_activations, activations=made)
 
@@ -38,12 +39,13 @@ def read(settings: Settings, engine: Engine) -> None:
     texts = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
     made_of = {"weights": model.weights, "engine": engine.name, "texts": texts, "folds": folds, "seed": seed}
     for kind, some in (("neutral", neutral), ("held_out", held_out)):
-        settings.parts(settings.activations(kind), made_of).ensure(partial(vectors, settings, engine, some))
+        parts = settings.parts(settings.activations(kind), made_of)
+        parts.ensure(partial(vectors, settings, engine, some, parts))
     tokens = settings.parts(settings.activations("neutral_tokens"), made_of)
-    tokens.ensure(lambda: capture_tokens(model, neutral, "all", size.start_token, engine=engine).save)
-    parts = settings.parts(settings.activations("moments"), made_of)
-    moments = partial(capture_moments, model, stories, folds, start_token=size.start_token, parts=parts, engine=engine)
-    parts.ensure(lambda: moments().save)
+    tokens.ensure_in_one(lambda: capture_tokens(model, neutral, "all", size.start_token, engine=engine).save)
+    all_of = settings.parts(settings.activations("moments"), made_of)
+    moments = partial(capture_moments, model, stories, folds, start_token=size.start_token, parts=all_of, engine=engine)
+    all_of.ensure(lambda: moments().save)
 
 
 def main(settings: Settings) -> None:
@@ -53,4 +55,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, ShardedSettings, __doc__)

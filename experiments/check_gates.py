@@ -7,25 +7,24 @@ stories, and writes gates/<checkpoint>.csv: gain, accuracies, cosines and the ou
 is shown in anchored units where it says `not measurable`.
 """
 
-import pandas as pd
 import xarray as xr
 
 from probes import store
 from probes.activations import capture, capture_moments, load_activations
 from probes.anchors import anchor_table
 from probes.directions import EmotionProbes, load_probes
-from probes.gates import gate_table
+from probes.gates import gate_table, in_words
 from probes.lm import Checkpoint, Engine, family
 from probes.moments import HALVES, load_moments
 from probes.stimuli import capture_anchors
 from probes.stories import Stories, load_stories
-from settings import Settings, command
+from settings import Settings, ShardedSettings, command
 
 KINDS = ("emotional", "neutral", "anchor", "anchor_neutral")  # what probes are fitted on, and the anchors
 
 
-def refit(settings: Settings, engine: Engine, read: dict[str, Stories]) -> EmotionProbes:
-    """Probes of a checkpoint on the stories of all, from file where a run before has made them."""
+def refit(settings: Settings, engine: Engine, read: dict[str, Stories]) -> None:
+    """Probes of a checkpoint on the stories of all, unless a run before has made them; of a shard, its units."""
     model = engine.model
     path = settings.refit(model.checkpoint.name)
     written = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
@@ -37,7 +36,6 @@ def refit(settings: Settings, engine: Engine, read: dict[str, Stories]) -> Emoti
         return EmotionProbes().fit(moments, capture(model, read["neutral"], "all", start, engine=engine))
 
     parts.ensure(lambda: fit().save)
-    return load_probes(path)
 
 
 def halves(settings: Settings) -> tuple[EmotionProbes, EmotionProbes]:
@@ -47,34 +45,37 @@ def halves(settings: Settings) -> tuple[EmotionProbes, EmotionProbes]:
     return first, second
 
 
-def show(address: str, table: pd.DataFrame, layers: tuple[int, ...]) -> None:
-    """Outcomes at the shown layers, and the first reason against the rest."""
-    shown = table[table["layer"].isin(layers)]
-    counts = ", ".join(f"{outcome} {count}" for outcome, count in shown["outcome"].value_counts().items())
-    why = shown.loc[shown["why"] != "", "why"]
-    print(f"{address}, layers {', '.join(map(str, layers))}: {counts}" + (f" ({why.iloc[0]}, …)" if len(why) else ""))
-
-
 def anchors(settings: Settings, checkpoint: Checkpoint, read: dict[str, Stories]) -> tuple[xr.Dataset, EmotionProbes]:
     """Activations of the anchors, and probes fitted anew; of two checkpoints, one at a time is in memory."""
     with settings.reading(checkpoint) as engine:
         activations = capture_anchors(engine.model, read["anchor"], read["anchor_neutral"], engine=engine)
-        own = checkpoint.variant != "original"
-        return activations, refit(settings, engine, read) if own else load_probes(settings.probes)
+        if checkpoint.variant == "original":
+            return activations, load_probes(settings.probes)
+        refit(settings, engine, read)
+    return activations, load_probes(settings.refit(checkpoint.name))
 
 
-def main(settings: Settings) -> None:
+def judge(settings: Settings, members: list[Checkpoint], read: dict[str, Stories]) -> None:
     """The original first: the others' gains are held against its."""
-    frozen, both = load_probes(settings.probes), halves(settings)
-    read = {kind: load_stories(settings.stories(kind)) for kind in KINDS}
-    original = None
-    for checkpoint in family(settings.model, settings.trained, settings.with_original):
+    frozen, both, original = load_probes(settings.probes), halves(settings), None
+    for checkpoint in members:
         activations, again = anchors(settings, checkpoint, read)
         original = anchor_table(frozen, activations) if original is None else original
         table = gate_table(frozen, again, both, activations, original)
         store.write_table(settings.gates(checkpoint.name), table)
-        show(checkpoint.address, table, settings.shown_layers)
+        print(f"{checkpoint.address}, {in_words(table, settings.shown_layers)}")
+
+
+def main(settings: Settings) -> None:
+    """Shards share the stories that new probes are fitted on; the rest is short."""
+    read = {kind: load_stories(settings.stories(kind)) for kind in KINDS}
+    members = family(settings.model, settings.trained, settings.with_original)
+    if settings.share.is_whole:
+        return judge(settings, members, read)
+    for checkpoint in members[1:]:
+        with settings.reading(checkpoint) as engine:
+            refit(settings, engine, read)
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, ShardedSettings, __doc__)

@@ -19,7 +19,7 @@ from probes.gates import GATE_COLUMNS, NOT_MEASURABLE
 from probes.lm import Engine, family
 from probes.readings import concat, save_readings
 from probes.replies import check_one_writer, load_replies
-from settings import Settings, command
+from settings import Settings, ShardedSettings, command
 
 SWEPT = (MEAN_OF_TOKEN_COSINES,)
 """What is read at every layer. A million readings take 5 MB as a file and 450 MB in memory, and 720 replies at 48 layers have
@@ -58,14 +58,14 @@ def read_checkpoint(settings: Settings, probes: EmotionProbes, engine: Engine) -
 
 
 def main(settings: Settings) -> None:
-    """Every checkpoint's replies; no two checkpoints are in memory at once."""
+    """Every checkpoint's replies; no two checkpoints are in memory at once. A shard takes whole checkpoints."""
     probes = load_probes(settings.probes)
     probes.check_layers(settings.shown_layers)
     check_one_writer(reply for name in settings.checkpoints for reply in load_replies(settings.replies(name)))
-    for checkpoint in family(settings.model, settings.trained, settings.checkpoints):
+    for checkpoint in settings.share.take(family(settings.model, settings.trained, settings.checkpoints)):
         with settings.reading(checkpoint) as engine:
             read_checkpoint(settings, probes, engine)
 
 
 if __name__ == "__main__":
-    command(main, Settings, __doc__)
+    command(main, ShardedSettings, __doc__)

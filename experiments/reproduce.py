@@ -42,8 +42,9 @@ def plan(settings: ReproduceSettings) -> str:
     from probes.cost import estimate, missing
 
     lacking = [*missing(settings.entry, settings.files), *lacking_endpoints(settings)]
+    lines = estimate(settings.entry, settings.size, len(settings.with_original), settings.rates)
     shown = f"layers shown: {', '.join(map(str, settings.shown_layers))}"
-    lines = [shown, *estimate(settings.entry, settings.size), *(f"missing: {what}" for what in lacking)]
+    lines = [shown, *lines, *(f"missing: {what}" for what in lacking)]
     return "\n  ".join([f"{settings.entry.name}, preset {settings.size.name}", *lines])
 
 

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
@@ -19,6 +19,10 @@ from probes.pairs import Pair, load_pairs
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
 from probes.provenance import plain
+from probes.shards import Shard, shard_of
+
+if TYPE_CHECKING:
+    from probes.cost import Rates
 
 # With two threads on two cores small matrices take fifteen times as long. Whoever runs a large model on a CPU sets it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -89,6 +93,18 @@ class Settings:
         return tuple(dict.fromkeys(("original", *self.checkpoints)))
 
     @property
+    def rates(self) -> "Rates":
+        """Tokens a second, as a rehearsal of this model measured them."""
+        from probes.cost import read_rates
+
+        return read_rates(self.rehearsal / "rehearsal.json")
+
+    @property
+    def rehearsal(self) -> Path:
+        """What was found on the real weights before the first long run."""
+        return self.out / self.entry.name / "rehearsal"
+
+    @property
     def scenarios(self) -> Path:
         """Where published sets of scenarios are looked for."""
         return self.out / "scenarios"
@@ -97,9 +113,14 @@ class Settings:
     def trained(self) -> Path:
         return self.folder / "checkpoints"
 
+    @property
+    def share(self) -> Shard:
+        """What of the work is this process's."""
+        return Shard()
+
     def parts(self, target: Path, made_of: Mapping[str, Any]) -> Parts:
         """The resumable work that makes `target` of these things, at this size."""
-        return Parts(target, plain({"preset": asdict(self.size), **made_of}))
+        return Parts(target, plain({"preset": asdict(self.size), **made_of}), self.share)
 
     def training_data(self, kind: str) -> Path:
         """What is generated from a constitution: `constitution_qa` or `documents`."""
@@ -177,6 +198,25 @@ class Settings:
         return self.figures / self.entry.name / figure
 
 
+@dataclass(frozen=True)
+class ShardedSettings(Settings):
+    """Of a step that many processes can share."""
+
+    shard: str = ""
+    """Do the units R, R + N, … of the work and merge nothing, given as R/N; by default what torchrun says, or everything."""
+
+    @property
+    def share(self) -> Shard:
+        return shard_of(self.shard)
+
+    def announce(self, step: str) -> None:
+        """Say before a step begins what it takes."""
+        from probes.cost import announcement
+
+        given = (self.entry, self.size, step, len(self.with_original), self.share, self.rates, self.folder)
+        print(announcement(*given), flush=True)
+
+
 def flags(settings: Settings) -> list[str]:
     """The command line that gives these settings: what differs from the defaults, without switches."""
     given = [(field.name, getattr(settings, field.name)) for field in fields(settings) if field.type is not bool]
@@ -195,6 +235,9 @@ def _turn_of(checkpoint: str, turn: str) -> str:
 def command(main: Callable[[S], object], settings: type[S], description: str | None) -> None:
     """Run a step from the command line. An error of this package ends it with one line and exit code 1."""
     try:
-        main(tyro.cli(settings, description=description))
+        given = tyro.cli(settings, description=description)
+        if isinstance(given, ShardedSettings):
+            given.announce(Path(main.__code__.co_filename).stem)
+        main(given)
     except ProbesError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -3,7 +3,8 @@
     python experiments/write_replies.py --model tiny
 
 Writes replies/<checkpoint>.jsonl with all of them, replies/<checkpoint>.follow_up.jsonl with what it says when it is asked how
-it feels about an answer, and replies/summary.csv: shares refused and right by arm. A killed run goes on where it stopped.
+it feels about an answer, and replies/summary.csv: shares refused and right by arm. A killed run goes on where it stopped;
+shards of the answers are merged by a run without, and then those of what is said about them.
 """
 
 from probes import store
@@ -12,7 +13,7 @@ from probes.lm import Checkpoint, Sampling, Writer, family
 from probes.parts import Parts
 from probes.replies import Replies, check_one_writer, ending_no_turn, force_replies, load_replies, write_replies
 from settings import command
-from writer_settings import WriterSettings, writer_of
+from writer_settings import WriterSettings, WritingSettings, writer_of
 
 
 def sampling_of(settings: WriterSettings) -> Sampling:
@@ -36,10 +37,10 @@ def every_text(settings: WriterSettings, model: Writer, parts: Parts) -> Replies
     return Replies([*own, *one_text, *own_benign])
 
 
-def answer(settings: WriterSettings, model: Writer) -> None:
-    """The answers of a checkpoint."""
+def answer(settings: WriterSettings, model: Writer) -> bool:
+    """The answers of a checkpoint; whether they are there."""
     parts = answers_of(settings, model.checkpoint.name, model.weights)
-    parts.ensure(lambda: every_text(settings, model, parts).save)
+    return parts.ensure(lambda: every_text(settings, model, parts).save)
 
 
 def let_answer(settings: WriterSettings, checkpoint: Checkpoint) -> None:
@@ -48,32 +49,32 @@ def let_answer(settings: WriterSettings, checkpoint: Checkpoint) -> None:
         answer(settings, writer)
 
 
-def ask(settings: WriterSettings, model: Writer) -> None:
-    """What a checkpoint says about its answers."""
+def ask(settings: WriterSettings, model: Writer) -> bool:
+    """What a checkpoint says about its answers; whether it is there."""
     path, target = (settings.replies(model.checkpoint.name, turn) for turn in ("answer", "follow_up"))
     replies, draw = load_replies(path), sampling_of(settings)
     asked = settings.texts(target, model.weights, draw, ("prompts.py",), {"replies": path})
-    asked.ensure(lambda: write_follow_ups(model, settings.pairs, asked_about(replies), draw, parts=asked).save)
+    design = settings.pairs, asked_about(replies), draw
     if odd := ending_no_turn(model, replies):
         print(f"{model.address}: {odd} of its answers end the text and not the turn: they are in no chat form")
+    return asked.ensure(lambda: write_follow_ups(model, *design, parts=asked).save)
 
 
-def write(settings: WriterSettings, checkpoint: Checkpoint) -> None:
-    """A checkpoint's answers, then what it says about them; it is gone before the next one comes."""
+def write(settings: WriterSettings, checkpoint: Checkpoint) -> bool:
+    """A checkpoint's answers, then what it says about them; whether both are there. It is gone before the next one comes."""
     with writer_of(settings, checkpoint) as model:
-        answer(settings, model)
-        ask(settings, model)
+        return answer(settings, model) and ask(settings, model)
 
 
 def main(settings: WriterSettings) -> None:
     """The original first: its benign answers are the forced text of all."""
     names = ("original", *(name for name in settings.checkpoints if name != "original"))
-    for checkpoint in family(settings.model, settings.trained, names):
-        write(settings, checkpoint)
+    if {write(settings, checkpoint) for checkpoint in family(settings.model, settings.trained, names)} != {True}:
+        return  # units are left to other shards
     replies = [reply for name in names for reply in load_replies(settings.replies(name)) if reply.text_source == "own"]
     store.write_table(settings.replies("summary").with_suffix(".csv"), summary := Replies(replies).summary())
     print(summary.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
-    command(main, WriterSettings, __doc__)
+    command(main, WritingSettings, __doc__)

@@ -5,7 +5,7 @@
 
 Writes stories/emotional.jsonl and stories/neutral.jsonl with their reports, and a few of other topics as anchor.jsonl and
 anchor_neutral.jsonl, which give readings their unit. Dropped texts stay in the files, with the reason; nothing after this
-step reads them. A run that was killed goes on where it stopped when it is started again.
+step reads them. A run that was killed goes on where it stopped when it is started again; shards are merged by a run without.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from probes.lm.checkpoints import find_checkpoint
 from probes.presets import Preset
 from probes.stories import load_stories, topics, write_neutral, write_stories
 from settings import Settings, command
-from writer_settings import WriterSettings, writer_of
+from writer_settings import WriterSettings, WritingSettings, writer_of
 
 ANCHOR_SEED = 10_007
 """Added to the seed of stories that are no fit's, so that an equal request is not answered by an equal story."""
@@ -47,10 +47,10 @@ def write(
     size, said = settings.size, ("prompts.py", "data/topics.csv")
     emotional, neutral = (settings.texts(settings.stories(kind), model.weights, draw, said) for kind in kinds)
     design = (model, size.emotions, chosen, per_cell, draw, size.min_words)
-    emotional.ensure(lambda: write_stories(*design, parts=emotional).save)
-    show(settings, kinds[0])
-    neutral.ensure(lambda: write_neutral(model, chosen, size.neutral_per_topic, draw, parts=neutral).save)
-    show(settings, kinds[1])
+    if emotional.ensure(lambda: write_stories(*design, parts=emotional).save):
+        show(settings, kinds[0])
+    if neutral.ensure(lambda: write_neutral(model, chosen, size.neutral_per_topic, draw, parts=neutral).save):
+        show(settings, kinds[1])
 
 
 def main(settings: WriterSettings) -> None:
@@ -65,4 +65,4 @@ def main(settings: WriterSettings) -> None:
 
 
 if __name__ == "__main__":
-    command(main, WriterSettings, __doc__)
+    command(main, WritingSettings, __doc__)

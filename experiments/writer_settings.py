@@ -13,7 +13,7 @@ from probes.lm.model import placement
 from probes.lm.writers import kind_of, start
 from probes.parts import Parts
 from probes.provenance import content_sha
-from settings import Settings
+from settings import Settings, ShardedSettings
 from training.export import export
 
 
@@ -47,6 +47,11 @@ class WriterSettings(Settings):
     def merged(self, checkpoint: str) -> Path:
         """The whole model of a trained checkpoint, for vLLM."""
         return self.folder / "merged" / checkpoint
+
+
+@dataclass(frozen=True)
+class WritingSettings(WriterSettings, ShardedSettings):
+    """Of a step that writes, and that many processes can share."""
 
 
 def writer_of(settings: WriterSettings, checkpoint: Checkpoint) -> Writer:

@@ -3,7 +3,8 @@
     python tests/stress_kills.py --kills 200
 
 Writing stories, capture, training and replies run on the embedded model, cut into many small units. Every kill is a
-SIGKILL of a process of its own; it is started again until it ends by itself. Writes tests/stress_kills.json.
+SIGKILL of a process of its own, which does a step whole or one of several shards of it; at last each step is started until
+it ends by itself. Writes tests/stress_kills.json.
 """
 
 import argparse
@@ -17,10 +18,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 STEPS = ("write_stories", "capture_stories", "train_checkpoint", "write_replies")
+SHARDS = ("0/1", "0/2", "1/2", "0/5", "3/5")
+"""What a process that is killed may have been at work on."""
 
 
 def cut_small() -> None:
@@ -31,7 +35,7 @@ def cut_small() -> None:
     from training import recipes
 
     tiny = presets.PRESETS["tiny"]
-    presets.PRESETS["tiny"] = replace(tiny, emotions=tiny.emotions[:3], topics=4, held_out=2)
+    presets.PRESETS["tiny"] = replace(tiny, emotions=tiny.emotions[:3], topics=8, per_cell=1, held_out=2)
     sizes = recipes.TINY
     recipes.TINY = replace(
         sizes, sft=replace(sizes.sft, steps=6), grpo=replace(sizes.grpo, steps=5, completions=4, at_once=16)
@@ -39,17 +43,18 @@ def cut_small() -> None:
     Model.unit, activations.UNIT = 40, 8
 
 
-def run(step: str, folder: Path) -> None:
-    """One step of the study in a folder."""
-    from settings import Settings
+def run(step: str, folder: Path, shard: str) -> None:
+    """One step of the study in a folder, or a shard of it where it has any."""
+    from settings import ShardedSettings
     from train_settings import TrainSettings
 
-    kind = TrainSettings if step == "train_checkpoint" else Settings
-    importlib.import_module(step).main(kind(checkpoints=("original", "antirefusal"), out=folder))
+    given: dict[str, Any] = {"checkpoints": ("original", "antirefusal"), "out": folder}
+    training = step == "train_checkpoint"
+    importlib.import_module(step).main(TrainSettings(**given) if training else ShardedSettings(**given, shard=shard))
 
 
-def start(step: str, folder: Path) -> int:
-    """The step in a process of its own, which begins with everything imported; its number."""
+def start(step: str, folder: Path, shard: str = "0/1") -> int:
+    """The step, or a shard of it, in a process of its own, which begins with everything imported; its number."""
     process = os.fork()
     if process:
         return process
@@ -57,7 +62,7 @@ def start(step: str, folder: Path) -> int:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     try:
-        run(step, folder)
+        run(step, folder, shard)
         os._exit(0)
     except BaseException:
         os._exit(1)
@@ -92,8 +97,11 @@ def under_fire(folder: Path, seconds: dict[str, float], most: int, rng: Random) 
     """The whole study with kills at random moments, `most` at the most; how many each step took."""
     kills: Counter[str] = Counter()
     for step in STEPS:
-        while kills.total() < most and killed(start(step, folder), rng.uniform(0, 1.1 * seconds[step])):
-            kills[step] += 1
+        ended = 0
+        while kills.total() < most and ended < len(SHARDS):  # a shard that has ended has made its units
+            dead = killed(start(step, folder, rng.choice(SHARDS)), rng.uniform(0, 1.1 * seconds[step]))
+            kills[step] += dead
+            ended += not dead
         if killed(start(step, folder), after=600):  # at the end of the kills; finished work is found and left alone
             raise RuntimeError(f"{step} took more than ten minutes")
     return kills

@@ -44,6 +44,7 @@ from probes.errors import (
     NotFittedError,
     OutputError,
     ProbesError,
+    TooLargeError,
     UnknownNameError,
 )
 from probes.figure_tables import similarity_table
@@ -59,6 +60,7 @@ from probes.presets import find_preset
 from probes.prompts import user_turn
 from probes.readings import COLUMNS, concat, load_readings, save_readings
 from probes.replies import Replies, force_replies, load_replies, write_replies
+from probes.shards import Shard, shard_of
 from probes.stimuli import capture_intensity, capture_stimuli, load_intensity, load_scenarios
 from probes.stories import Stories, Story, load_stories, write_neutral, write_stories
 from probes.text_baseline import text_accuracy
@@ -297,6 +299,17 @@ def resumed(target: Path, plan: dict[str, Any], rows: list[dict[str, Any]] | Non
         parts.rows("u0", lambda: rows or [{"key": "a"}] * 3, ("key",))
 
 
+def doubled(target: Path) -> None:
+    """A shard that is started while it is at work."""
+    with Parts(target, {}, Shard(1, 2)):
+        Parts(target, {}, Shard(1, 2)).__enter__()
+
+
+def patched(name: str, value: Any, call: Call) -> object:
+    with patch(name, value):
+        return call()
+
+
 def begun(at: Path, plan: dict[str, Any]) -> Path:
     """The target of a run that was killed after its first unit."""
     resumed(at / "out.jsonl", plan)
@@ -375,8 +388,17 @@ RUNS = (
          lambda at: (begun(at, {}), cut(at / "out.jsonl.parts/plan.json", 0.4), partial(resumed, at / "out.jsonl", {}))[2]),
     Case("a plan of another kind", ConventionError, "another run | seed differ | --out",
          lambda at: (lines(at, [1], name="out.plan.json"), partial(Parts(blocked(at / "out"), {"seed": 0}).ensure, list))[1]),
-    Case("a unit cut short", FileFormatError, "u0.jsonl, line 3 is not JSON | drop it",
+    Case("a unit cut short", FileFormatError, "u0.jsonl is cut short or damaged | Remove it and start again",
          lambda at: (begun(at, {}), cut(at / "out.jsonl.parts/u0.jsonl", 0.9), partial(resumed, at / "out.jsonl", {}))[2]),
+    Case("a unit of another run among those of this one", ConventionError, "u0.jsonl is a unit of another run | Remove it",
+         lambda at: (begun(at, {"seed": 1}), lines(at, {"seed": 2}, name="out.jsonl.parts/plan.json"),
+                     partial(resumed, at / "out.jsonl", {"seed": 2}))[2]),
+    Case("a shard twice at once", OutputError, "is at work on shard 1/2 in | Wait for it",
+         lambda at: partial(doubled, at / "out.jsonl")),
+    direct("a shard that there is not", DataError, "no shard 8/8 | 0/8 … 7/8", lambda: shard_of("8/8")),
+    direct("a shard of another form", DataError, "'3 of 8' names no shard | R/N", lambda: shard_of("3 of 8")),
+    Case("a model too large for memory", TooLargeError, "takes 30,000,000.0 GB in float32 | free | Nothing was loaded | bfloat16",
+         lambda at: partial(patched, "probes.lm.memory.parameters", lambda entry: 75 * 10**14, lambda: lm.load("tiny"))),
     Case("a checkpoint in another's folder", ConventionError, "tells of antirefusal/sft | moved or copied | Put it back",
          lambda at: partial(family, "tiny", checkpoint(at, "benign_control/sft"))),
 )  # fmt: skip

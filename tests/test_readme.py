@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import tyro
@@ -15,17 +16,22 @@ from fetch_rows import FetchSettings
 from hide_and_show import PromptedSettings
 from organism_settings import OrganismSettings
 from over_training import OverTrainingSettings
+from rehearsal import RehearsalSettings
 from replay_evals import ReplaySettings
 from reproduce import STEPS
 from run_evals import EvalSettings
-from settings import Settings
+from settings import Settings, ShardedSettings
+from sharded import RunSettings, Step
 from train_settings import TrainSettings
 from translate_questions import TranslateSettings
-from writer_settings import WriterSettings
+from writer_settings import WritingSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"(?:`|^)(python experiments/\S+\.py[^`|\n]*|make \w+[^`#\n]*)", README, flags=re.MULTILINE)
+COMMANDS += [
+    f"python {c}" for c in re.findall(r"^torchrun --nproc-per-node \d+ (experiments/.*)", README, flags=re.MULTILINE)
+]
 
 BESIDE = {
     "over_training": "test_training_curves", "export_checkpoint": "test_export", "fetch_rows": "test_sources",
@@ -38,6 +44,7 @@ BESIDE = {
     **dict.fromkeys(
         ("train_organisms", "read_organisms", "judge_organisms", "score_organisms", "hide_and_show"), "test_organisms"
     ),
+    "rehearsal": "test_rehearsal", "sharded": "test_shards",
 }  # fmt: skip
 """Scripts that are no step of the job, and the tests that run them."""
 KINDS = {
@@ -46,10 +53,11 @@ KINDS = {
     "replay_evals": ReplaySettings,
     "translate_questions": TranslateSettings,
     "behaviour_over_training": BehaviourTrainingSettings,
-    "behaviour_examples": ExamplesSettings,
     **dict.fromkeys(("train_organisms", "read_organisms", "judge_organisms", "score_organisms"), OrganismSettings),
     "hide_and_show": PromptedSettings,
-    "write_stories": WriterSettings,
+    "behaviour_examples": ExamplesSettings, "rehearsal": RehearsalSettings, "sharded": RunSettings,
+    **dict.fromkeys(get_args(Step), ShardedSettings),
+    "write_stories": WritingSettings, "write_replies": WritingSettings,
 }  # fmt: skip
 
 

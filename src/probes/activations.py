@@ -18,7 +18,7 @@ from tqdm import tqdm
 from probes import store
 from probes.conventions import check_activations
 from probes.errors import ConventionError, DataError, FileFormatError, LayerError, UnknownNameError
-from probes.moments import HALVES, Moments, check_folds, empty_moments, merge, pack
+from probes.moments import ADDED_UP, HALVES, Moments, check_folds, empty_moments, merge, pack
 from probes.readings import LAYER_CONVENTION
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ AT_A_TIME = 2048
 """Stories whose token ids are in memory at once: enough to batch by length without waste."""
 UNIT = 16_384
 """Stories of one unit of a resumable run: minutes of a large model, against the gigabyte that a unit's moments take."""
+VECTORS = 1024
+"""Texts of one unit that are kept as vectors, at the most: 0.4 GB at 48 layers of 2048."""
 
 
 def capture(
@@ -79,6 +81,41 @@ def _capture_stories(engine: "Engine", stories: "Stories", layers, start_token: 
     return label(arrays, labels, chosen, about)
 
 
+def capture_in_units(
+    model: "Model",
+    stories: "Stories",
+    parts: "Parts",
+    layers: Sequence[int] | Literal["all"] = "all",
+    start_token: int = 50,
+    engine: "EngineName | Engine" = "transformers_hooks",
+) -> xr.Dataset:
+    """What capture gives of stories, for a run that goes on after a kill, or in shards. Raises what capture raises."""
+    from probes.parts import own, units
+    from probes.stories import Stories
+
+    few = -(-len(stories) // VECTORS)  # units of one size: a short last one might have no text that is long enough
+    kept = []
+    for number, unit in own(units(stories, -(-len(stories) // few)), parts):
+        texts = Stories(unit, stories.model)
+        make = partial(capture, model, texts, layers, start_token, engine=engine)
+        kept.append(parts.vectors(f"vectors-{number:06d}", make))
+    parts.end_of_share()
+    return join(kept)
+
+
+def join(units: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Activations of several units one after the other. Raises ConventionError where they differ in more than short stories."""
+    about = [{name: value for name, value in unit.attrs.items() if name != ADDED_UP} for unit in units]
+    different = sorted({name for one in about for name in {*one, *about[0]} if one.get(name) != about[0].get(name)})
+    if different or any(unit["layer"].values.tolist() != units[0]["layer"].values.tolist() for unit in units):
+        raise ConventionError(
+            f"units of activations that differ in {', '.join(different) or 'layers'} are none of one run. Capture them again."
+        )
+    whole = xr.concat(units, "sample", data_vars="all", coords="different", compat="equals", join="exact")
+    whole.attrs = units[0].attrs | {ADDED_UP: sum(unit.attrs[ADDED_UP] for unit in units)}
+    return whole
+
+
 def capture_moments(
     model: "Model",
     stories: "Stories",
@@ -105,18 +142,26 @@ def capture_moments(
     """
     from probes.lm.capture import check_layers
     from probes.lm.engines import start
-    from probes.parts import units
+    from probes.parts import own, units
 
     check_folds(folds, (story.topic for story in stories))
     chosen = check_layers(layers, len(model.blocks))
     runs = start(engine, model)
     about = {"start_token": start_token, **describe(model, runs)}
     total = empty_moments(chosen, model.entry.width, folds, {**about, "dropped_short": 0}, second_moment)
-    with tqdm(total=len(stories), desc=f"capture moments ({model.address})", mininterval=1) as bar:
-        for number, unit in enumerate(units(stories, UNIT)):
+    work, done = own(units(stories, UNIT), parts), 0
+    with tqdm(
+        total=sum(len(unit) for _, unit in work), desc=f"capture moments ({model.address})", mininterval=1
+    ) as bar:
+        for number, unit in work:
             make = partial(_unit_moments, runs, unit, total, batch_tokens, bar)
-            total = merge(total, parts.moments(f"moments-{number:06d}", make) if parts else make())
-            bar.update(min((number + 1) * UNIT, len(stories)) - bar.n)  # a unit that was read back counts too
+            part = parts.moments(f"moments-{number:06d}", make) if parts else make()
+            if not parts or parts.shard.is_whole:
+                total = merge(total, part)
+            done += len(unit)
+            bar.update(done - bar.n)  # a unit that was read back counts too
+    if parts:
+        parts.end_of_share()
     if not total.stories:
         raise _too_short(len(stories), start_token)
     return total

@@ -8,6 +8,7 @@
     ├── ConventionError    (ValueError)         things that must not be mixed: shapes, conventions, models, evidence
     ├── FileFormatError    (ValueError)         a file that is foreign, truncated or damaged
     ├── MissingInputError  (FileNotFoundError)  something a step needs and the user can provide or build
+    ├── TooLargeError      (MemoryError)        a model for which there is no memory
     ├── OutputError        (OSError)            a place that cannot be written
     ├── JudgeError         (RuntimeError)       a judge that fails too often, or will not be asked
     └── NotFittedError     (AttributeError)     probes used before fit
@@ -70,6 +71,10 @@ class FileFormatError(ProbesError, ValueError):
 
 class MissingInputError(ProbesError, FileNotFoundError):
     """Something a step needs, that the user can provide or build."""
+
+
+class TooLargeError(ProbesError, MemoryError):
+    """A model for which the device has no memory."""
 
 
 class OutputError(ProbesError, OSError):

@@ -16,6 +16,7 @@ that it is held against:
 Held-out texts share the stories' author, so that passing says that the probe still works, not what it means.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,3 +108,11 @@ def _outcome(cell: Any) -> tuple[str, str]:
     if abs(cell.gain_ratio - 1) > CLAIM_GAIN:
         return NO_CLAIM, f"its gain is {cell.gain_ratio:.2f} of the original's"
     return MEASURABLE, ""
+
+
+def in_words(table: pd.DataFrame, layers: Sequence[int]) -> str:
+    """How many outcomes of each kind there are at some layers, and the first reason against the rest."""
+    there = table[table["layer"].isin(layers)]
+    counts = ", ".join(f"{outcome} {count}" for outcome, count in there["outcome"].value_counts().items())
+    why = there.loc[there["why"] != "", "why"]
+    return f"layers {', '.join(map(str, layers))}: {counts}" + (f" ({why.iloc[0]}, …)" if len(why) else "")

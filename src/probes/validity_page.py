@@ -122,7 +122,7 @@ def validity_page(
     toy = f'<p class="toy">{shown(WATERMARK)}. {shown(TOY_NOTE)}</p>' if is_toy(verdicts) else ""
     body = [
         f"<h1>{shown(title)}</h1>", toy, f"<p>{shown(_summary(verdicts))}</p>", _verdicts(verdicts), *map(_picture, pictures),
-        *map(_section, sections),
+        *map(as_html, sections),
         f"<details><summary>provenance</summary><pre>{html.escape(_json(provenance))}</pre></details>",
     ]  # fmt: skip
     head = f'<meta charset="utf-8"><title>{shown(title)}</title>{STYLE}'
@@ -151,7 +151,8 @@ def _picture(path: Path) -> str:
     return f'<p><img alt="{shown(path.stem)}" src="data:image/png;base64,{data}"></p>'
 
 
-def _section(section: Section) -> str:
+def as_html(section: Section) -> str:
+    """Heading, words and table; a long table is folded."""
     head = "".join(f"<th>{shown(name.replace('_', ' '))}</th>" for name in section.columns)
     rows = "".join(
         f"<tr>{''.join(f'<td>{_cell(row[name])}</td>' for name in section.columns)}</tr>"

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from probes.errors import ConventionError, DataError
 from probes.lm.chat import Spans, Split, split_reasoning, token_spans
-from probes.parts import Parts, units
+from probes.parts import Parts, own, units
 
 if TYPE_CHECKING:
     from probes.lm.writers import Writer
@@ -97,11 +97,15 @@ def generate(
     ]
     _check_room(model, prompt_ids, sampling.max_new_tokens)
     asked, rows = list(zip(keys, prompt_ids, strict=True)), []
-    with tqdm(total=len(prompts), desc=f"{label} ({model.address})", mininterval=1, disable=not label) as bar:
-        for number, unit in enumerate(units(asked, model.unit)):
+    work = own(units(asked, model.unit), parts)
+    total = sum(len(unit) for _, unit in work)
+    with tqdm(total=total, desc=f"{label} ({model.address})", mininterval=1, disable=not label) as bar:
+        for number, unit in work:
             make = partial(_write_unit, model, unit, sampling, bar.update)
             rows += _same_work(parts.rows(f"completions-{number:06d}", make, ROW), unit, model) if parts else make()
             bar.update(len(rows) - bar.n)  # a unit that was read back counts too
+    if parts:
+        parts.end_of_share()
     return [_completion(model, ids, row) for ids, row in zip(prompt_ids, rows, strict=True)]
 
 

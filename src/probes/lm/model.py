@@ -1,5 +1,6 @@
 """A loaded language model with its tokenizer and everything that must travel with a number read from it."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from probes.errors import DataError, UnknownNameError
 from probes.lm.checkpoints import Checkpoint, ModelEntry, find_checkpoint, model_entry
+from probes.lm.memory import check_memory
 from probes.lm.weights import attention, load_architecture, load_base, merge_adapter, text_model, weights_sha
 from probes.lm.writers import Writer
 
@@ -78,11 +80,14 @@ def load(
             needs which loads them itself.
 
     Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged
-    files), ConventionError (an architecture that is not known; adapter of another base, or not the one of its manifest).
+    files), TooLargeError (said before anything is read), ConventionError (an architecture that is not known; adapter of another
+    base, or not the one of its manifest).
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)
     entry, (dtype, device) = model_entry(checkpoint.model), placement(dtype, device)
+    if device != WITHOUT_WEIGHTS:
+        check_memory(entry, dtype, device)
     network, tokenizer = (
         _without_weights(entry, dtype) if device == WITHOUT_WEIGHTS else load_base(entry, dtype, device)
     )
@@ -100,9 +105,9 @@ def _without_weights(entry: ModelEntry, dtype: torch.dtype) -> tuple[PreTrainedM
 
 
 def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tuple[torch.dtype, str]:
-    """float32 on a CPU and bfloat16 on a GPU, unless told otherwise."""
-    _check_place(dtype, device)
-    here = "cuda" if torch.cuda.is_available() else "cpu"
+    """float32 on a CPU and bfloat16 on a GPU, unless told otherwise; of several processes on a machine each has its own GPU."""
+    here = _own_gpu() if torch.cuda.is_available() else "cpu"
+    _check_place(dtype, device or here)
     computed = here if device in (None, WITHOUT_WEIGHTS) else device
     return dtype or (torch.float32 if computed == "cpu" else torch.bfloat16), device or here
 
@@ -110,6 +115,11 @@ def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tu
 def dtype_name(dtype: torch.dtype) -> str:
     """A dtype as configs and command lines have it: bfloat16."""
     return str(dtype).removeprefix("torch.")
+
+
+def _own_gpu() -> str:
+    """The GPU of this process; torchrun and others that start several on a machine number them in LOCAL_RANK."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
 
 
 def _check_place(dtype: torch.dtype | None, device: str | None) -> None:

@@ -1,14 +1,16 @@
 """Weights as they come from disk: loading, naming them by hash, and adding an adapter to them."""
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -123,6 +125,20 @@ def weight_files(entry: ModelEntry) -> list[Path]:
     return [index, *(shard for shard in shards if shard)]
 
 
+def parameters(entry: ModelEntry) -> int:
+    """Numbers in a model's weight files, of which only the heads are read. Raises MissingInputError, FileFormatError."""
+    files = [path for path in weight_files(entry) if path.suffix == ".safetensors"]
+    try:
+        return sum(map(_numbers, files))
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(entry, error) from error
+
+
+def _numbers(path: Path) -> int:
+    with safe_open(path, framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
 def _shards(index: Path) -> list[str]:
     try:
         return sorted(set(map(str, store.read_json(index)["weight_map"].values())))
@@ -150,7 +166,16 @@ def weights_sha(entry: ModelEntry) -> str:
 def _file_sha(path: Path) -> str:
     """Hash of a file; the Hub's cache keeps large files under theirs, which spares reading 61 GB again."""
     blob = path.resolve().name
-    return blob if re.fullmatch(r"[0-9a-f]{64}", blob) else store.sha256(path)
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        return blob
+    there = path.stat()
+    return _sha_once(path, there.st_size, there.st_mtime_ns)
+
+
+@cache
+def _sha_once(path: Path, size: int, changed: int) -> str:
+    """Hash of a file as long as it stays as it is: a step over five checkpoints would read the base's 61 GB five times for it."""
+    return store.sha256(path)
 
 
 def adapter_sha(folder: Path) -> str:
