@@ -30,10 +30,9 @@ def vectors(settings: Settings, engine: Engine, texts: Stories, parts: Parts) ->
     return partial(save_activations, activations=made)
 
 
-def read(settings: Settings, engine: Engine) -> None:
+def read(settings: Settings, engine: Engine, stories: Stories, neutral: Stories) -> None:
     """Neutral dialogues and held-out stories as vectors, then the moments of all stories."""
     size, seed, model = settings.size, settings.seed, engine.model
-    stories, neutral = (load_stories(settings.stories(kind)) for kind in ("emotional", "neutral"))
     folds = topic_folds(topics()[: size.topics], FOLDS, seed)
     held_out = draw_stories(stories, {topic for topic, fold in folds.items() if fold % 2}, size.held_out, seed)
     texts = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
@@ -50,8 +49,9 @@ def read(settings: Settings, engine: Engine) -> None:
 
 def main(settings: Settings) -> None:
     """Everything that later steps need of the stories."""
+    texts = [load_stories(settings.stories(kind)) for kind in ("emotional", "neutral")]
     with settings.reading() as engine:
-        read(settings, engine)
+        read(settings, engine, *texts)
 
 
 if __name__ == "__main__":

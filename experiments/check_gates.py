@@ -3,8 +3,7 @@
     python experiments/check_gates.py --model tiny
 
 Runs after train_checkpoint. Reads held-out stories in chat form in every checkpoint, fits the probes anew there on the same
-stories, and writes gates/<checkpoint>.csv: gain, accuracies, cosines and the outcome of every layer and emotion. Nothing
-is shown in anchored units where it says `not measurable`.
+stories; gates/<checkpoint>.csv: gain, accuracies, cosines and outcome. Nothing is shown where it says `not measurable`.
 """
 
 import xarray as xr

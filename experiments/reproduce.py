@@ -43,8 +43,11 @@ def plan(settings: ReproduceSettings) -> str:
 
     lacking = [*missing(settings.entry, settings.files), *lacking_endpoints(settings)]
     lines = estimate(settings.entry, settings.size, len(settings.with_original), settings.rates)
-    shown = f"layers shown: {', '.join(map(str, settings.shown_layers))}"
-    lines = [shown, *lines, *(f"missing: {what}" for what in lacking)]
+    lines = [
+        f"layers shown: {', '.join(map(str, settings.shown_layers))}",
+        *lines,
+        *(f"missing: {what}" for what in lacking),
+    ]
     return "\n  ".join([f"{settings.entry.name}, preset {settings.size.name}", *lines])
 
 
