@@ -49,9 +49,9 @@ def read(settings: Settings, engine: Engine, stories: Stories, neutral: Stories)
 
 def main(settings: Settings) -> None:
     """Everything that later steps need of the stories."""
-    texts = [load_stories(settings.stories(kind)) for kind in ("emotional", "neutral")]
+    stories, neutral = (load_stories(settings.stories(kind)) for kind in ("emotional", "neutral"))
     with settings.reading() as engine:
-        read(settings, engine, *texts)
+        read(settings, engine, stories, neutral)
 
 
 if __name__ == "__main__":

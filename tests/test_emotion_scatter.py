@@ -216,7 +216,7 @@ def test_the_figure_is_there_and_what_was_read_is_not_read_again(script, capsys,
     settings, _ = script
     made = {path.name for path in settings.figure_folder("behaviour_and_emotion").iterdir()}
     assert {"layer_5.csv", "layer_5.json", "layer_5.html"} <= made
-    monkeypatch.setattr(replay_evals, "load", lambda checkpoint: pytest.fail("the model was loaded again"))
+    monkeypatch.setattr("probes.lm.model.load", lambda *_given, **_more: pytest.fail("the model was loaded again"))
     replay_evals.main(settings)
     assert "original-" in capsys.readouterr().out
 

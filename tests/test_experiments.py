@@ -370,7 +370,9 @@ def test_every_recipe_is_refitted_on_what_the_job_keeps(captured):
 
 
 def test_probes_of_the_job_are_those_of_its_stories(job):
-    stories = capture(lm.load("tiny"), load_stories(job.stories("emotional")), "all", job.size.start_token)
+    with job.reading() as engine:
+        stories = load_stories(job.stories("emotional"))
+        stories = capture(engine.model, stories, "all", job.size.start_token, engine=engine)
     fitted, kept = EmotionProbes().fit(stories, load_activations(job.activations("neutral"))), load_probes(job.probes)
     np.testing.assert_allclose(fitted.directions_.values, kept.directions_.values, atol=1e-5)
 

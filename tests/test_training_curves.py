@@ -10,7 +10,6 @@ import pytest
 from scipy.stats import binomtest
 
 import over_training
-import write_replies
 from over_training import OverTrainingSettings
 from probes import figures, lm, presets, store
 from probes.activations import describe, label
@@ -280,10 +279,11 @@ def test_the_script_writes_a_stamped_figure_with_its_inputs(study, followed):
 def test_a_second_run_loads_no_model_and_writes_the_same(study, followed, monkeypatch, without_browser):
     there = {path.name: store.sha256(path) for path in followed.iterdir()}
 
-    def no_model(*_):
+    def no_model(*_given, **_more):
         raise AssertionError("loaded")
 
     monkeypatch.setattr(write_replies, "writer_of", no_model)
+    monkeypatch.setattr("probes.lm.model.load", no_model)
     over_training.main(study)
     assert {path.name: store.sha256(path) for path in followed.iterdir()} == there
 
