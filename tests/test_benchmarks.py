@@ -15,7 +15,9 @@ from scipy.stats import binom
 
 import calibration
 import capture_overhead
+import engine_parity
 import evals_time
+import fake_vllm
 import fit_time
 import flip_time
 import job_time
@@ -31,7 +33,7 @@ from probes.errors import DataError
 from probes.lm.capture import Passage, capture
 from probes.lm.generate import batches
 from shapes import lengths, random_weights, shape_of
-from small_model import small_model
+from small_model import save_small_model, small_model
 
 ROOT = Path(__file__).parents[1]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*/*.json"))
@@ -339,6 +341,8 @@ def test_main_measures_and_writes(monkeypatch, tmp_path, capsys):
     padding_waste.main(["--texts", "6", "--pairs", "1", "--batch-tokens", "600", *out])
     fit_time.main(["--runs", "1", "--pairs", "1", *out])
     job_time.main(["--runs", "2", *out])
+    monkeypatch.setitem(sys.modules, "vllm", fake_vllm.module())
+    engine_parity.main(["--model", str(save_small_model(tmp_path / "tiny")), "--engines", "vllm", *out])
     evals_time.main(["--pairs", "2", *out])
     monkeypatch.setattr(evals_time, "commit", lambda checkout: "0123abc" if checkout else "nothing")
     evals_time.main(["--pairs", "2", "--against", "other", *out])
@@ -346,7 +350,7 @@ def test_main_measures_and_writes(monkeypatch, tmp_path, capsys):
     flip_time.main([word for size in zip(sizes, "11999", strict=True) for word in size] + out)
     calibration.main(["--data-sets", "3", "--questions", "10", "11", "--cells", "7", *out])
     found = {path.stem: check_result(path.read_text()) for path in tmp_path.glob("results/*/*.json")}
-    names = ("capture_overhead", "padding_waste", "fit_time", "flip_time", "job_time", "evals_time")
+    names = ("capture_overhead", "padding_waste", "fit_time", "flip_time", "job_time", "evals_time", "engine_parity")
     assert set(found) == {f"{name}_tiny" for name in names} | {"calibration_simulated"}
     errors = {one["what"]: one["values"] for one in found["calibration_simulated"]["figures"]}
     assert len(errors) == len(calibration.DRAWS) * (9 + 2 + 1)
@@ -398,5 +402,6 @@ def test_make_bench_runs_every_benchmark():
         "calibration",
         "job_time",
         "evals_time",
+        "engine_parity",
     }
     assert ran >= {path.stem.rpartition("_" + json.loads(path.read_text())["model"]["name"])[0] for path in RESULTS}

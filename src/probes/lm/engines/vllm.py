@@ -1,7 +1,8 @@
 """vLLM 0.31: residual streams reduced inside its workers (vllm_worker), which load the weights themselves.
 
-Nothing here was run on a GPU: the extension is proven on a CPU build of vLLM (benchmarks/vllm_parity.py) and on a stand-in
-with tensor and pipeline parallelism. Steps of long texts, orders of the scheduler and requests that begin anew are too.
+Shown on a CPU build of vLLM, with one worker and with two that share the weights: benchmarks/engine_parity.py. Not shown on a
+GPU: the copies to pinned memory, and the share of its memory that vLLM is given. Pipeline parallelism is never asked for:
+the CPU build fails with it before any extension, and only a stand-in has shown that ranks with layers of their own add up.
 """
 
 import gc
