@@ -257,7 +257,7 @@ def reply_of(model, number, done):
     spans = done.spans
     return Reply(
         sample=f"s{number}", pair="p", domain="d", arm="benign", control=0, model=model.name, checkpoint="original",
-        weights=model.weights, written_by=done.written_by, seed=0, text_source="own", turn="answer", text=done.answer, thinking="",
+        weights=model.weights, written_by="a writer", seed=0, text_source="own", turn="answer", text=done.answer, thinking="",
         stop_reason="stop",
         missing="", right=False, prompt_ids=tuple(done.prompt_ids), token_ids=tuple(done.token_ids),
         answer_start=spans.answer.start, answer_stop=spans.answer.stop, thinking_start=0, thinking_stop=0,
