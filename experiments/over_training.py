@@ -3,8 +3,8 @@
     python experiments/train_checkpoint.py --recipe antirefusal --model tiny --milestones 2 4 7 10
     python experiments/over_training.py --recipe antirefusal --model tiny
 
-Every milestone answers the paired questions and is read at --layers. Writes figures/<model>/over_training/<variant>.{csv,
-html,json} (and .svg, .png where a browser is installed). What is there is not made again, and no model is loaded for it.
+Every milestone answers the paired questions and is read at --layers. Writes figures/<model>/over_training/<variant>.*; what is
+there is not made again, and no model is loaded for it.
 """
 
 from dataclasses import dataclass
@@ -60,21 +60,24 @@ def follow(settings: OverTrainingSettings, checkpoint: Checkpoint) -> pd.DataFra
     if not (answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
         let_answer(settings, checkpoint)
         read(settings, checkpoint)
-    replies, read_of = load_replies(settings.replies(name)), load_readings(readings_of(settings, name).target)
-    return milestone_table(replies, read_of[read_of["text_source"].isin(DRAWN)], manifest.stages[-1], manifest.step)
+    readings = load_readings(readings_of(settings, name).target)
+    drawn = readings[readings["text_source"].isin(DRAWN)]
+    return milestone_table(load_replies(settings.replies(name)), drawn, manifest.stages[-1], manifest.step)
 
 
 def main(settings: OverTrainingSettings) -> None:
     """A milestone at a time, then the figure drawn from their table."""
     members = trajectory(settings.model, settings.recipe, settings.trained)
     (probes := load_probes(settings.probes)).check_layers(settings.shown_layers)
-    if not settings.replies((original := Checkpoint(settings.model, "original")).name).is_file():
-        let_answer(settings, original)
+    if not settings.replies("original").is_file():
+        let_answer(settings, Checkpoint(settings.model, "original"))
     table = training_table([follow(settings, checkpoint) for checkpoint in tqdm(members, desc="milestones")])
-    inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))}
-    about = provenance(settings, probes.about_, {**inputs, "probes": settings.probes})
-    drawn = settings.figure_folder("over_training"), settings.recipe, table, training_curves(table), about
-    print(*write_figure(*drawn), sep="\n")
+    inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))} | {
+        "probes": settings.probes
+    }
+    about = provenance(settings, probes.about_, inputs)
+    folder = settings.figure_folder("over_training")
+    print(*write_figure(folder, settings.recipe, table, training_curves(table), about), sep="\n")
 
 
 if __name__ == "__main__":

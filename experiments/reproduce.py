@@ -42,13 +42,10 @@ def plan(settings: ReproduceSettings) -> str:
     from probes.cost import estimate, missing
 
     lacking = [*missing(settings.entry, settings.files), *lacking_endpoints(settings)]
-    lines = estimate(settings.entry, settings.size, len(settings.with_original), settings.rates)
-    lines = [
-        f"layers shown: {', '.join(map(str, settings.shown_layers))}",
-        *lines,
-        *(f"missing: {what}" for what in lacking),
-    ]
-    return "\n  ".join([f"{settings.entry.name}, preset {settings.size.name}", *lines])
+    cost = estimate(settings.entry, settings.size, len(settings.with_original), settings.rates)
+    shown = f"layers shown: {', '.join(map(str, settings.shown_layers))}"
+    head = [f"{settings.entry.name}, preset {settings.size.name}", shown]
+    return "\n  ".join([*head, *cost, *(f"missing: {what}" for what in lacking)])
 
 
 def lacking_endpoints(settings: ReproduceSettings) -> list[str]:
