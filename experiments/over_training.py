@@ -72,10 +72,8 @@ def main(settings: OverTrainingSettings) -> None:
     if not settings.replies("original").is_file():
         let_answer(settings, Checkpoint(settings.model, "original"))
     table = training_table([follow(settings, checkpoint) for checkpoint in tqdm(members, desc="milestones")])
-    inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))} | {
-        "probes": settings.probes
-    }
-    about = provenance(settings, probes.about_, inputs)
+    inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))}
+    about = provenance(settings, probes.about_, {**inputs, "probes": settings.probes})
     folder = settings.figure_folder("over_training")
     print(*write_figure(folder, settings.recipe, table, training_curves(table), about), sep="\n")
 

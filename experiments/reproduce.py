@@ -43,9 +43,8 @@ def plan(settings: ReproduceSettings) -> str:
 
     lacking = [*missing(settings.entry, settings.files), *lacking_endpoints(settings)]
     cost = estimate(settings.entry, settings.size, len(settings.with_original), settings.rates)
-    shown = f"layers shown: {', '.join(map(str, settings.shown_layers))}"
-    head = [f"{settings.entry.name}, preset {settings.size.name}", shown]
-    return "\n  ".join([*head, *cost, *(f"missing: {what}" for what in lacking)])
+    head = f"{settings.entry.name}, preset {settings.size.name}, layers {', '.join(map(str, settings.shown_layers))}"
+    return "\n  ".join([head, *cost, *(f"missing: {what}" for what in lacking)])
 
 
 def lacking_endpoints(settings: ReproduceSettings) -> list[str]:

@@ -13,12 +13,7 @@ from probes.conclusions import conclusions, with_unmeasurable
 from probes.directions import DOT, EmotionProbes, Readout, load_probes
 from probes.estimands import with_refusals
 from probes.figures import write_figure
-<<<<<<< HEAD
-from probes.lm import family
-from probes.lm.engines import Engine
-=======
 from probes.lm import Engine, family
->>>>>>> 8b834a9 (Swapped texts are read with an examined engine too)
 from probes.provenance import provenance
 from probes.readings import concat, load_readings, save_readings
 from probes.recipe_figures import heatmap_table, recipe_heatmap

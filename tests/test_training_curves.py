@@ -282,7 +282,7 @@ def test_a_second_run_loads_no_model_and_writes_the_same(study, followed, monkey
     def no_model(*_given, **_more):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(write_replies, "writer_of", no_model)
+    monkeypatch.setattr("write_replies.writer_of", no_model)
     monkeypatch.setattr("probes.lm.model.load", no_model)
     over_training.main(study)
     assert {path.name: store.sha256(path) for path in followed.iterdir()} == there
