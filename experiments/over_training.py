@@ -3,8 +3,8 @@
     python experiments/train_checkpoint.py --recipe antirefusal --model tiny --milestones 2 4 7 10
     python experiments/over_training.py --recipe antirefusal --model tiny
 
-Every milestone answers the paired questions and is read at --layers. Writes figures/<model>/over_training/<variant>.*; what is
-there is not made again, and no model is loaded for it.
+Every milestone answers the paired questions and is read at --layers, unless it was: then no model is loaded for it. Writes
+figures/<model>/over_training/<variant>.{csv,html,json} (and .svg, .png where a browser is installed).
 """
 
 from dataclasses import dataclass
@@ -55,13 +55,12 @@ def read(settings: Settings, checkpoint: Checkpoint) -> None:
 
 def follow(settings: OverTrainingSettings, checkpoint: Checkpoint) -> pd.DataFrame:
     """A milestone's answers and their readings, as a table; it is loaded only for what is not there."""
-    assert checkpoint.manifest is not None
     name, manifest = checkpoint.name, checkpoint.manifest
+    assert manifest is not None
     if not (answers_of(settings, name, manifest.id).finished and readings_of(settings, name).finished):
         let_answer(settings, checkpoint)
         read(settings, checkpoint)
-    readings = load_readings(readings_of(settings, name).target)
-    drawn = readings[readings["text_source"].isin(DRAWN)]
+    drawn = (table := load_readings(readings_of(settings, name).target))[table["text_source"].isin(DRAWN)]
     return milestone_table(load_replies(settings.replies(name)), drawn, manifest.stages[-1], manifest.step)
 
 
@@ -72,10 +71,9 @@ def main(settings: OverTrainingSettings) -> None:
     if not settings.replies("original").is_file():
         let_answer(settings, Checkpoint(settings.model, "original"))
     table = training_table([follow(settings, checkpoint) for checkpoint in tqdm(members, desc="milestones")])
-    inputs = {name: settings.replies(name) for name in ("original", *(c.name for c in members))}
-    about = provenance(settings, probes.about_, {**inputs, "probes": settings.probes})
-    folder = settings.figure_folder("over_training")
-    print(*write_figure(folder, settings.recipe, table, training_curves(table), about), sep="\n")
+    read_of = {"probes": settings.probes} | {c.name: settings.replies(c.name) for c in members}
+    about = provenance(settings, probes.about_, read_of | {"original": settings.replies("original")})
+    print(*write_figure(settings.figure_folder("over_training"), settings.recipe, table, training_curves(table), about))
 
 
 if __name__ == "__main__":
