@@ -31,6 +31,7 @@ from probes.stories import Stories, Story, topics
 from settings import ShardedSettings
 from small_model import small_model
 from test_moments import FOLDS, written
+from writer_settings import WritingSettings
 
 UNITS = 24
 
@@ -260,9 +261,9 @@ def test_steps_shared_by_two_leave_the_files_of_one(tmp_path, monkeypatch, capsy
             ]
             for out in (one, two):
                 Stories(told, "tiny/original").save(ShardedSettings(out=out).stories(kind))
-        step.main(ShardedSettings(out=one))
+        step.main(WritingSettings(out=one))
         for shard in ("1/2", "0/1"):  # what the other shard would do the run that merges does
-            step.main(ShardedSettings(out=two, shard=shard))
+            step.main(WritingSettings(out=two, shard=shard))
     assert contents(one) == contents(two)
     assert "emotional.jsonl: the units of shard 1/2 are there" in (shown := capsys.readouterr().out)
     assert "moments.safetensors: the units of shard 1/2 are there" in shown
