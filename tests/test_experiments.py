@@ -56,10 +56,6 @@ def job_in(folder: Path) -> reproduce.ReproduceSettings:
     return reproduce.ReproduceSettings(out=folder / "runs", figures=folder / "figures")
 
 
-def run_job(folder: Path) -> None:
-    reproduce.main(job_in(folder))
-
-
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
     """The whole job, twice: here, where warnings are errors, and as the command of the README. Their folders.
@@ -68,14 +64,26 @@ def jobs(tmp_path_factory):
     that the same training gives the same bytes is shown by test_sft and test_train.
     """
     here, command_line = (tmp_path_factory.mktemp(name) for name in ("here", "command_line"))
-    run_job(here)
-    for trained in ("checkpoints", "samples"):
-        shutil.copytree(here / "runs/tiny/tiny" / trained, command_line / "runs/tiny/tiny" / trained)
+    settings, trained = job_in(here), reproduce.STEPS.index("train_checkpoint") + 1
+    for step in reproduce.STEPS[:trained]:
+        reproduce.run_step(step, settings)
+    for made in ("checkpoints", "samples"):
+        shutil.copytree(here / "runs/tiny/tiny" / made, command_line / "runs/tiny/tiny" / made)
     flags = ("--out", command_line / "runs", "--figures", command_line / "figures")
-    done = subprocess.run(
-        [sys.executable, "experiments/reproduce.py", *flags], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    printed = command_line / "printed.log"
+    with (
+        printed.open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "experiments/reproduce.py", *flags], cwd=ROOT, stdout=log, stderr=log
+        ) as other,
+    ):
+        try:
+            for step in reproduce.STEPS[trained:]:
+                reproduce.run_step(step, settings)
+        except BaseException:
+            other.kill()
+            raise
+    assert other.returncode == 0, printed.read_text()[-2000:]
     return here, command_line
 
 
