@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 import check_gates
+from declare_claims import DeclareSettings
 from organism_settings import OrganismSettings
 from probes import store
 from probes.activations import capture
@@ -29,15 +30,12 @@ from training.organisms.key import read_seal
 from training.organisms.targets import load_targets
 from write_replies import let_answer
 
-SD = 0.3
-"""Standard deviation of a question's difference that is expected, in anchored units; decides nothing."""
-
 
 def declaration(settings: OrganismSettings, blind: tuple[str, ...]) -> Declaration:
     """What is claimed of organisms: the gap of what was planted, and the level shift from their parent."""
     return Declaration(
         "organisms", blind, (settings.emotion,), settings.shown_layers, ("own", "original"), str(Readout.ANCHORED_DOT), DELTA,
-        len(settings.pairs), SD, references=("affect",), shifts_from=(settings.parent,), baseline="original",
+        len(settings.pairs), DeclareSettings.sd, references=("affect",), shifts_from=(settings.parent,), baseline="original",
         aggregation="mean", seed=settings.seed,
     )  # fmt: skip
 

@@ -44,10 +44,6 @@ class WriterSettings(Settings):
         said = {"sampling": asdict(draw), "contents": content_sha(*contents)}
         return self.parts(target, {"weights": weights, "writer": kind_of(self.writer), **said, **read})
 
-    def merged(self, checkpoint: str) -> Path:
-        """The whole model of a trained checkpoint, for vLLM."""
-        return self.folder / "merged" / checkpoint
-
 
 @dataclass(frozen=True)
 class WritingSettings(WriterSettings, ShardedSettings):

@@ -16,13 +16,11 @@ from typing import Any
 import pandas as pd
 
 from probes.comparison import beside, paired_differences
-from probes.equivalence import equivalent_p
+from probes.equivalence import DELTA, equivalent_p
 from probes.errors import DataError
 from probes.flips import holm_p
 from probes.page import contrast_words
 
-DELTA = 0.10
-"""Anchored units under which a difference does not matter (MEASUREMENT)."""
 LEVEL = 0.05
 RISES, FALLS, NO_DIFFERENT, OPEN, NOT_MEASURABLE = "rises", "falls", "no different", "open", "not measurable"
 VERDICTS = (RISES, FALLS, NO_DIFFERENT, OPEN, NOT_MEASURABLE)
