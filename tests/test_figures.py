@@ -251,16 +251,22 @@ def test_the_detector_says_how_to_get_a_browser(monkeypatch):
     assert "apt-get install chromium" in figures._lack_for_images()
 
 
-def test_a_browser_that_fails_costs_the_images_only(tmp_path, bars, monkeypatch, capsys):
-    errors = pytest.importorskip("kaleido.errors")
-
-    def fail(figure):
-        raise errors.BrowserFailedError("it closed at once")
-
-    monkeypatch.setattr(figures, "_lack_for_images", lambda: "")
-    monkeypatch.setattr(figures, "_draw_images", fail)
-    assert len(write_figure(tmp_path, "f", bars, similarity_bars(bars), {})) == 3
-    assert "the browser failed (it closed at once)" in capsys.readouterr().err
+@pytest.mark.parametrize("browser", ["exit 1", "exec sleep 60"])
+def test_a_browser_that_fails_costs_the_images_only_and_is_waited_for_once(
+    browser, tmp_path, bars, monkeypatch, capsys
+):
+    pytest.importorskip("kaleido")
+    started = tmp_path / "started"
+    script = tmp_path / "chromium"
+    script.write_text(f"#!/bin/sh\necho once >> {started}\n{browser}\n")
+    script.chmod(0o700)
+    monkeypatch.setenv("BROWSER_PATH", str(script))
+    monkeypatch.setattr(figures, "PATIENCE", 1.0)
+    monkeypatch.setattr(figures, "FAILED", [])
+    for name in ("f", "g"):
+        assert len(write_figure(tmp_path / "figures", name, bars, similarity_bars(bars), {})) == 3
+        assert f"{name}: the browser failed (" in capsys.readouterr().err
+    assert started.read_text() == "once\n"
 
 
 def test_ids_of_an_svg_are_fixed():

@@ -8,11 +8,13 @@ Tables are made in probes.figure_tables; curves over layers are in probes.layer_
 of the embedded model (evidence "toy") carry a watermark inside the plotting area, which survives every export.
 """
 
+import asyncio
 import html
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
 
 HATCHES = {"neutral": ".", "affect": "/", "third_party": "x"}
 NO_IMAGES = "no SVG and PNG of {name}: {lack}. CSV, HTML and JSON are whole."
+PATIENCE = 60.0
+"""Seconds that a browser has for a figure; a machine under load takes ten."""
+FAILED: list[str] = []
+"""Why the browser drew nothing: it is not waited for again in this process."""
 
 
 def similarity_bars(table: pd.DataFrame) -> "Figure":
@@ -235,20 +241,34 @@ def _write_images(folder: Path, name: str, figure: "Figure") -> list[Path]:
             return [store.write_bytes(folder / f"{name}.{kind}", image) for kind, image in images.items()]
         except (BrowserClosedError, BrowserFailedError) as error:
             lack = f"the browser failed ({error.args[0] if error.args else type(error).__name__})"
+            FAILED.append(lack)
     print(NO_IMAGES.format(name=name, lack=lack), file=sys.stderr)
     return []
 
 
 def _draw_images(figure: "Figure") -> dict[str, bytes]:
-    """SVG, and PNG a quarter larger, from one start of the browser; MathJax off, since it comes from the network."""
-    from kaleido import calc_fig_sync, start_sync_server, stop_sync_server
+    """SVG, and PNG a quarter larger, from one start of the browser; MathJax off, since it comes from the network.
 
-    start_sync_server(mathjax=False, silence_warnings=True)
-    try:
-        svg = calc_fig_sync(figure, opts={"format": "svg"})
-        png = calc_fig_sync(figure, opts={"format": "png", "scale": 1.25})
-    finally:
-        stop_sync_server(silence_warnings=True)
+    Kaleido's own server would be waited for without end where the browser does not start: here the error comes back, and a
+    browser that says nothing is killed.
+    """
+    from kaleido import Kaleido
+    from kaleido.errors import BrowserFailedError
+
+    browser = Kaleido(mathjax=False)
+
+    async def draw() -> tuple[bytes, bytes]:
+        async with browser:
+            svg = await browser.calc_fig(figure, opts={"format": "svg"})
+            return svg, await browser.calc_fig(figure, opts={"format": "png", "scale": 1.25})
+
+    with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own in this one
+        drawing = thread.submit(asyncio.run, draw())
+        try:
+            svg, png = drawing.result(PATIENCE)
+        except TimeoutError:
+            browser.subprocess.kill()
+            raise BrowserFailedError(f"it said nothing for {PATIENCE:g} s") from None
     return {"svg": _with_fixed_ids(svg), "png": png}
 
 
@@ -267,4 +287,4 @@ def _lack_for_images() -> str:
         return "kaleido is not installed (pip install 'emotion-probes[images]')"
     if Chromium.find_browser(skip_local=False) is None:
         return "there is no Chrome or Chromium (apt-get install chromium, or plotly_get_chrome)"
-    return ""
+    return next(iter(FAILED), "")
