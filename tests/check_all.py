@@ -11,7 +11,7 @@ STAGES = (
     ("ruff", "check", "."),
     ("lint-imports",),
     ("pyright", "--pythonpath", sys.executable),
-    ("pytest", "-n", "2", "--dist", "loadfile"),  # the job takes two cores for five minutes; all else goes on beside it
+    ("pytest", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "0"),  # the job takes two cores for five minutes; all else goes on beside it
 )
 
 
