@@ -19,6 +19,16 @@ import pandas as pd
 
 import probes
 from probes import cost, figure_tables, figures, heatmaps, layer_curves, lm, page, stimuli, validation
+from probes.anchors import anchor_table, anchored_readings
+from probes.declaration import Declaration
+from probes.direction_free import arm_differences, told_apart
+from probes.equivalence import DELTA
+from probes.estimands import HALVES
+from probes.gates import gate_table
+from probes.recipes import RECIPES
+from probes.verdict import judge
+from probes.verdict_page import forest_table, verdict_forest
+from probes.wording import arms_apart
 from train_settings import TrainSettings, data_of
 from training.recipes import find_recipe
 from training.train import train
@@ -80,6 +90,15 @@ lines.update_layout(
 )
 
 # %% [markdown]
+# Other recipes make other vectors of the same activations: the same question to each, at the last of the shown layers. A
+# conclusion that only one of them draws is a conclusion about that recipe (`recipe_table.py`).
+
+# %%
+fits = {name: probes.EmotionProbes(name).fit(learn, plain) for name, it in RECIPES.items() if it.neutral_of != "tokens"}
+scores = pd.concat([fit.score(held_out, learn).assign(recipe=name) for name, fit in fits.items()])
+scores.query("layer == @layers[-1]").set_index("recipe")[["accuracy", "low", "high", "chance"]].round(3)
+
+# %% [markdown]
 # ## 4 · What the probes read
 #
 # Cosines first: emotions that are alike should be neighbours. Then the harder question, scenarios in which nobody names a
@@ -121,7 +140,7 @@ original
 # %%
 def read(asked: lm.Model, answers: probes.Replies, by: probes.EmotionProbes) -> pd.DataFrame:
     """Readings of a model's own answers, and of the original's benign ones forced through it."""
-    forced = probes.force_replies(asked, pairs, original)
+    forced = probes.force_replies(asked, pairs, original, controls=size.controls)
     return by.read(probes.capture(asked, probes.Replies([*answers, *forced]), "all"))
 
 
@@ -149,7 +168,21 @@ same = same.query("aggregation == 'mean_of_token_cosines' and layer == @layers[-
 same.pivot(index="emotion", columns="model", values=["mean", "low", "high"]).round(4)
 
 # %% [markdown]
-# ## 8 · A fine-tuned checkpoint
+# ## 8 · A unit
+#
+# Cosines of two emotions, or of two checkpoints, are on no common scale. Stories of other topics, each told as an answer in
+# chat form, give one: 0 is a plain dialogue and 1 a story that openly has the emotion, in each checkpoint by itself. `gain` is
+# the length of that step; where its interval reaches zero there is no unit, and nothing is shown.
+
+# %%
+others, later = probes.topics()[8:16], replace(draw, seed=1)
+told = probes.write_stories(model, probes.DOZEN, others, per_cell=1, sampling=later, min_words=size.min_words)
+dialogues = probes.write_neutral(model, others, per_topic=2, sampling=later)
+unit = anchor_table(emotion, stimuli.capture_anchors(model, told, dialogues))
+unit.query("layer == @layers[-1]")[["emotion", "gain", "low", "high", "neutral", "n_topics"]].round(3)
+
+# %% [markdown]
+# ## 9 · A fine-tuned checkpoint
 #
 # The first stage of its recipe: trained on answers to questions that the original refuses, common knowledge for the embedded
 # model and your own files otherwise (`antirefusal=` and `math=` of the settings above). A card shows few of its answers, and
@@ -172,7 +205,53 @@ figures.similarity_bars(probes.similarity_table(together, layers))
 figures.gap_forest(figure_tables.gap_table(together, layers, references=("benign", "affect")))
 
 # %% [markdown]
-# ## 9 · At full size
+# ## 10 · May it be measured, and what may be said
+#
+# Training may turn what a probe reads, and then a null means nothing. So probes are fitted anew in the checkpoint on the same
+# stories, and the original's must read it nearly as well, point the same way, and find a unit of about the same size.
+
+# %%
+first, second = (probes.EmotionProbes().fit(half, plain) for half in probes.split(acts, by="topic", test=0.5, seed=0))
+there, plain_there = (probes.capture(tuned, texts, "all", start_token=size.start_token) for texts in (stories, neutral))
+anew = probes.EmotionProbes().fit(probes.split(there, by="topic", test=0.25, seed=0)[0], plain_there)
+gates = gate_table(emotion, anew, (first, second), stimuli.capture_anchors(tuned, told, dialogues), unit)
+gates.query("layer == @layers[-1]")[["emotion", "gain_ratio", "layer_accuracy", "refit_accuracy", "outcome"]].round(3)
+
+# %% [markdown]
+# What will be claimed is declared before it is looked at. A verdict says what is excluded and not only what is found; the A/A
+# band beside it is what neutral second sentences do among themselves, and `words_auc` what the text alone gives away.
+
+# %%
+declared = Declaration(
+    "tour", tuple(gates["checkpoint"].unique()), probes.PANEL, layers, ("own", "original"), "anchored_dot", DELTA,
+    len(pairs), sd=0.3, references=("affect",), shifts_from=("original",), baseline="original", aggregation="mean",
+)  # fmt: skip
+parts = [rows for _, rows in together.groupby("checkpoint")]
+units = {"original": unit, declared.checkpoints[0]: gates}
+counted = pd.concat([anchored_readings(rows, units[rows["checkpoint"].iloc[0]], unit) for rows in parts])
+counted = counted.query("layer in @layers and emotion in @probes.PANEL and baseline == 'original'")
+judged = judge(counted, declared, gates, {declared.checkpoints[0]: arms_apart(answers, "harmful", "affect")})
+verdicts = judged["verdicts"]
+verdicts[["layer", "emotion", "verdict", "sentence"]]
+
+# %%
+verdict_forest(forest_table(judged["claims"], verdicts))
+
+# %% [markdown]
+# ## 11 · Without a direction
+#
+# Is anything there that no emotion probe could see? A classifier of two arms on the same text, by questions that it has not
+# seen, beside the same for neutral sentences of even and odd number. Planted emotions, which the whole measurement must find,
+# are `train_organisms.py`, `read_organisms.py`, `judge_organisms.py` and `score_organisms.py`.
+
+# %%
+kept = probes.capture(tuned, probes.force_replies(tuned, pairs, original, controls=size.controls), layers)
+contrasts = [arm_differences(kept, *arms) for arms in (("harmful", "affect"), HALVES)]
+told_apart_by = pd.concat([told_apart(contrast, emotion) for contrast in contrasts])
+told_apart_by[["arm", "reference", "layer", "part", "accuracy", "low", "high", "null_high", "p"]].round(3)
+
+# %% [markdown]
+# ## 12 · At full size
 #
 # What the whole study takes, and the command that runs it: `make figures MODEL=qwen3-30b-a3b PRESET=paper`.
 

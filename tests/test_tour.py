@@ -16,8 +16,8 @@ CELLS = re.findall(r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", TOUR, flags=re.M
 CODE = [cell for markdown, cell in CELLS if not markdown]
 PROSE = [cell.strip() for markdown, cell in CELLS if markdown]
 SHOWN = (
-    "Model", "Stories", "Dataset", "EmotionProbes", "DataFrame", "Figure", "Figure", "Figure", "Replies", "DataFrame", "Figure",
-    "DataFrame", "Replies", "Figure", "Figure", "list",
+    "Model", "Stories", "Dataset", "EmotionProbes", "DataFrame", "Figure", "DataFrame", "Figure", "Figure", "Replies", "DataFrame",
+    "Figure", "DataFrame", "DataFrame", "Replies", "Figure", "Figure", "DataFrame", "DataFrame", "Figure", "DataFrame", "list",
 )  # fmt: skip
 
 
@@ -83,6 +83,15 @@ def test_both_checkpoints_stand_in_the_last_figures(tour):
     assert set(together["text_source"]) == {"own", "original"}
     before, after = (tour[1][name].summary().set_index("arm").loc["harmful"] for name in ("original", "answers"))
     assert after["refused"] < before["refused"]
+
+
+def test_nothing_is_said_where_there_is_no_unit(tour):
+    unit, gates, verdicts = (tour[1][name] for name in ("unit", "gates", "verdicts"))
+    without = set(unit.loc[unit["low"] <= 0].set_index(["layer", "emotion"]).index)
+    assert set(gates.loc[gates["low"] <= 0, "outcome"]) == {"not measurable"}
+    assert len(verdicts) == 2 * 4
+    said = verdicts.set_index(["layer", "emotion"])["verdict"]
+    assert without & set(said.index[said == "not measurable"])
 
 
 def test_nothing_is_written_outside_runs(tour):
