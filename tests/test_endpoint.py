@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 
 import pytest
@@ -160,23 +159,23 @@ def work(target, url):
 
 
 def test_kills_lose_and_double_nothing_and_change_no_byte(tmp_path):
-    def slowly(payload, number):
-        time.sleep(0.02)
+    running: list[subprocess.Popen[bytes]] = []
+    kills = (5, 14)
+
+    def kill(payload, number):
+        if len(running) <= len(kills) and server.asked.total() >= kills[len(running) - 1]:
+            running[-1].kill()
         return ""
 
     whole, _ = write(tmp_path / "whole", requests=REQUESTS)
-    kills = (5, 14)
-    with chat_server(slowly) as server:
-        for count in kills:
-            process = work(tmp_path / "killed.json", server.url)
-            while server.asked.total() < count:
-                time.sleep(0.005)
-            process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
-        assert work(tmp_path / "killed.json", server.url).wait() == 0
+    with chat_server(kill) as server:
+        ends = []
+        for _ in (*kills, "to the end"):
+            running.append(work(tmp_path / "killed.json", server.url))
+            ends.append(running[-1].wait())
+    assert ends == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert (tmp_path / "killed.json").read_text() == json.dumps([asdict(one) for one in whole])
     assert len(server.asked) == len(REQUESTS)
-    assert server.asked.total() <= len(REQUESTS) + 4 * len(
-        kills
-    )  # asked again is what was in flight at a kill, no more
+    # asked again is what was in flight at a kill, no more
+    assert server.asked.total() <= len(REQUESTS) + 4 * len(kills)
     assert not list(tmp_path.glob("killed.json.parts"))

@@ -1,10 +1,6 @@
 """Work in parts: kills lose nothing, double nothing and change no byte; two processes and two plans never mix."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,47 +13,6 @@ from probes.lm.model import Model
 from probes.moments import empty_moments
 from probes.parts import Parts, units
 from small_model import small_model
-
-WORK = """
-import sys, time
-from pathlib import Path
-from probes import store
-from probes.parts import Parts
-with Parts(Path(sys.argv[1]), {"n": 40}) as parts:
-    rows = []
-    for number in range(40):
-        def make(number=number):
-            time.sleep(0.01)
-            with open(sys.argv[2], "a") as log: log.write(f"{number}\\n")
-            return [{"key": number, "text": "x" * 5000}]
-        rows += parts.rows(f"u{number:03d}", make, ("key", "text"))
-    parts.finish(lambda path: store.write_jsonl(path, rows))
-"""
-
-
-def work(target, log):
-    return subprocess.Popen([sys.executable, "-c", WORK, str(target), str(log)], stderr=subprocess.DEVNULL)
-
-
-def lines(path):
-    return path.read_text().split() if path.is_file() else []
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_kills_at_random_moments_lose_nothing_and_change_no_byte(tmp_path, seed):
-    assert work(tmp_path / "whole.jsonl", tmp_path / "log").wait() == 0
-    rng, target, log, kills = np.random.default_rng(seed), tmp_path / "killed.jsonl", tmp_path / "killed.log", 4
-    for _ in range(kills):
-        process, begun = work(target, log), len(lines(log))
-        while len(lines(log)) < begun + rng.integers(1, 6):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert work(target, log).wait() == 0
-    assert target.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert sorted(set(map(int, lines(log)))) == list(range(40))
-    assert len(lines(log)) <= 40 + kills  # a unit is made again only when it was killed half-way
-    assert not list(tmp_path.glob("*.parts"))
 
 
 def test_a_second_process_is_refused_by_name(tmp_path):

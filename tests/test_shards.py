@@ -1,10 +1,11 @@
 """Shards: any number of them, in any order and through any kills, leave what one uninterrupted process leaves."""
 
+import itertools
 import os
 import re
 import signal
 import sys
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -34,17 +35,22 @@ from test_moments import FOLDS, written
 from writer_settings import WritingSettings
 
 UNITS = 24
+MOMENTS = ("in a unit", "before a rename", "after a rename")
 
 
-def work(parts: Parts, log: Path, pause: float = 0.0):
-    """Some units of records, each slow to make and noted in a log, and what saves them all."""
+def nothing() -> None:
+    """A process that lives."""
+
+
+def work(parts: Parts, log: Path, die: Callable[[], object]):
+    """Some units of records, each noted in a log when it is begun, and what saves them all."""
     rows = []
     for number, _ in own(range(UNITS), parts):
 
         def make(number=number):
-            time.sleep(pause)
             with open(log, "a") as file:
                 file.write(f"{number}\n")
+            die()
             return [{"key": number, "text": "x" * 2000}]
 
         rows += parts.rows(f"u{number:03d}", make, ("key", "text"))
@@ -52,19 +58,37 @@ def work(parts: Parts, log: Path, pause: float = 0.0):
     return lambda path: store.write_jsonl(path, rows)
 
 
-def ensure(target: Path, log: Path, shard: Shard = Shard(), pause: float = 0.0) -> bool:  # noqa: B008
+def ensure(target: Path, log: Path, shard: Shard = Shard(), die: Callable[[], object] = nothing) -> bool:  # noqa: B008
     parts = Parts(target, {"units": UNITS}, shard)
-    return parts.ensure(lambda: work(parts, log, pause))
+    return parts.ensure(lambda: work(parts, log, die))
 
 
-def started(target: Path, log: Path, shard: Shard) -> int:
-    """A shard in a process of its own; its number."""
+def killed_at(moment: str, count: int) -> Callable[[], object]:
+    """What kills this process when it comes to this moment for the so manieth time: to be called in the middle of a unit."""
+    left, rename = itertools.count(count - 1, -1), os.replace
+
+    def die() -> None:
+        if next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def renamed(*paths) -> None:
+        for step in (die, lambda: rename(*paths)) if moment == "before a rename" else (lambda: rename(*paths), die):
+            step()
+
+    if moment == "in a unit":
+        return die
+    os.replace = renamed
+    return nothing
+
+
+def started(target: Path, log: Path, shard: Shard, moment: str = "", count: int = 0) -> int:
+    """A shard in a process of its own, which is killed at this moment if any; its number."""
     process = os.fork()
     if process:
         return process
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        ensure(target, log, shard, pause=0.03)
+        ensure(target, log, shard, killed_at(moment, count) if moment else nothing)
         os._exit(0)
     except BaseException:
         os._exit(1)
@@ -75,18 +99,20 @@ def noted(log: Path) -> list[int]:
     return sorted(map(int, log.read_text().split())) if log.is_file() else []
 
 
-def test_shards_killed_at_random_and_started_again_in_other_numbers_change_no_byte(tmp_path):
-    rng, target, log, kills = Random(0), tmp_path / "out.jsonl", tmp_path / "log", 0
+@pytest.mark.parametrize("seed", range(8))
+def test_shards_killed_anywhere_and_started_again_in_other_numbers_change_no_byte(tmp_path, seed):
+    rng, target, log, statuses = Random(seed), tmp_path / "out.jsonl", tmp_path / "log", []
     ensure(tmp_path / "whole.jsonl", tmp_path / "whole.log")
-    for of in (5, 2, 3):  # as on machines that come and go
-        begun = len(noted(log))
-        processes = [started(target, log, Shard(rank, of)) for rank in rng.sample(range(of), of)]
-        while len(noted(log)) < begun + rng.randint(3, 5):
-            time.sleep(0.001)
-        for process in processes:
-            os.kill(process, signal.SIGKILL)
-            kills += os.waitpid(process, 0)[1] == signal.SIGKILL
-    assert kills >= 5
+    for of in (1, 5, 2, 1, 3):  # as on machines that come and go
+        ends = [(rng.choice(MOMENTS), rng.randint(1, 3)) for _ in range(of)]
+        shards = [
+            started(target, log, Shard(rank, of), *end)
+            for rank, end in zip(rng.sample(range(of), of), ends, strict=True)
+        ]
+        statuses += [os.waitpid(process, 0)[1] for process in shards]
+    kills = statuses.count(signal.SIGKILL)
+    assert kills >= 8
+    assert set(statuses) <= {0, signal.SIGKILL}
     done = [os.waitpid(started(target, log, Shard(rank, 2)), 0)[1] for rank in (1, 0)]
     assert done == [0, 0]
     assert not target.exists()
