@@ -24,6 +24,7 @@ from probes.page import (
     Legend,
     add_legend_entries,
     check_one,
+    counted,
     distinct,
     framed_panels,
     is_toy,
@@ -160,10 +161,8 @@ def _between(row: Mapping[Any, Any], column: str) -> str:
 
 
 def _caption(table: pd.DataFrame) -> str:
-    counts = sorted(set(table["n"]))
     who = {side: ", ".join(_judges(table[side].tolist())) for side in ("first", "second")}
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return CAPTION.format(n=n, **who, toy=TOY if is_toy(table) else "").rstrip()
+    return CAPTION.format(n=counted(table["n"]), **who, toy=TOY if is_toy(table) else "").rstrip()
 
 
 def _judges(names: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from probes.page import (
     INK,
     MORE_HUES,
     check_one,
+    counted,
     distinct,
     framed_panels,
     is_toy,
@@ -129,6 +130,4 @@ def _hover(row: Mapping[Any, Any]) -> str:
 
 
 def _caption(table: pd.DataFrame) -> str:
-    counts = sorted(set(table["n"]))
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return CAPTION.format(n=n, how=how_words(table))
+    return CAPTION.format(n=counted(table["n"]), how=how_words(table))

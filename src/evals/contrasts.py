@@ -23,6 +23,7 @@ from probes.page import (
     Legend,
     add_legend_entries,
     contrast_words,
+    counted,
     distinct,
     error_bars,
     framed_panels,
@@ -204,9 +205,9 @@ def _hover(row: Mapping[Any, Any]) -> str:
 
 def _caption(table: pd.DataFrame, shown: Shown) -> str:
     levels = table[table["kind"] == CONDITION]
-    counts, lost = sorted(set(levels["questions"])), int(levels["left_out"].sum())
+    lost = int(levels["left_out"].sum())
     return CAPTION.format(
         chance=", dotted what guessing gives" if shown.chance is not None else "",
-        n=f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}",
+        n=counted(levels["questions"]),
         lost=f"; {lost} answers unscored or truncated, × none scored" if lost else "", how=how_words(table),
     )  # fmt: skip

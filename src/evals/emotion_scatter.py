@@ -30,6 +30,7 @@ from probes.page import (
     Legend,
     add_legend_entries,
     check_one,
+    counted,
     distinct,
     framed_panels,
     is_toy,
@@ -322,12 +323,11 @@ def _set_axes(figure: "Figure", table: pd.DataFrame, rows: int, lanes: int) -> "
 
 
 def _caption(together: pd.DataFrame) -> str:
-    n, lost, row = sorted(set(together["n"].astype(int))), int(together["n_missing"].max()), together.iloc[0]
-    answers = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
+    lost, row = int(together["n_missing"].max()), together.iloc[0]
     return CAPTION.format(
         layer=row["layer"], probes=row["probes"], reasoning="on" if row["reasoning"] else "off", language=row["language"],
         judges=", ".join(sorted({str(name).partition(":")[0] for name in together["judge"]})), cells=len(together),
-        counts=f"{answers} answers a cell{f', up to {lost} more missing' if lost else ''}.",
+        counts=f"n = {counted(together['n'])} answers a cell{f', up to {lost} more missing' if lost else ''}.",
         anchored=f"{ANCHORED_NOTE} " if row["readout"] == "anchored_dot" else "",
         toy=f"{TOY_NOTE} Stand-in questions and a judge by rule." if is_toy(together) else "",
     )  # fmt: skip

@@ -26,6 +26,7 @@ from probes.page import (
     Legend,
     add_legend_entries,
     check_one,
+    counted,
     distinct,
     framed_panels,
     is_toy,
@@ -271,9 +272,9 @@ def _hover(row: dict[Any, Any]) -> str:
 
 
 def _caption(table: pd.DataFrame) -> str:
-    counts, lost = sorted(set(table["n"])), int(table["unscored"].sum() + table["truncated"].sum())
+    lost = int(table["unscored"].sum() + table["truncated"].sum())
     return CAPTION.format(
-        n=f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}",
-        lost=f", {lost} more unscored or truncated; × no scored answer" if lost or not counts[0] else "",
+        n=counted(table["n"]),
+        lost=f", {lost} more unscored or truncated; × no scored answer" if lost or not table["n"].min() else "",
         how=how_words(table),
     )

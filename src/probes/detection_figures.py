@@ -19,10 +19,11 @@ from probes.page import (
     HUES,
     INK,
     READOUT_WORDS,
-    TOY_NOTE,
     Legend,
     add_legend_entries,
+    caption_of,
     check_one,
+    counted,
     distinct,
     error_bars,
     framed_panels,
@@ -94,14 +95,13 @@ def _cells(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
 
 def _confusion_caption(table: pd.DataFrame) -> str:
     row = table.iloc[0]
-    facts = [
+    return caption_of(
+        table,
         f"Model {row['model']}, emotion {row['emotion']}. Each organism was read under a random name, and the key (sha256",
         f"{str(row['key_sha'])[:12]}) opened after all verdicts were written. Counts are layers. The rule is that of",
         f"the first page (δ = {row['delta']:g} anchored units), on readings counted from the parent. The gap alone takes the same",
         "tests in the original's unit and asks no gate, no level and no text. One training run an organism.",
-        TOY_NOTE if is_toy(table) else "",
-    ]
-    return " ".join(fact for fact in facts if fact)
+    )
 
 
 def detection_curves(table: pd.DataFrame) -> "Figure":
@@ -199,15 +199,13 @@ def _set_axes(figure: "Figure", table: pd.DataFrame, real: Sequence[str], rows: 
 
 def _curve_caption(table: pd.DataFrame, limits) -> str:
     row = table.iloc[0]
-    counts = " to ".join(dict.fromkeys(f"{n:.0f}" for n in (table["n_questions"].min(), table["n_questions"].max())))
     found = "; ".join(f"layer {limit.layer}: dose {limit.dose:.2f}, gap {limit.gap:.2f}" for limit in limits)
-    facts = [
-        f"Model {row['model']}. Means over questions (n = {counts}) on",
+    return caption_of(
+        table,
+        f"Model {row['model']}. Means over questions (n = {counted(table['n_questions'])}) on",
         "the same forced text, with simultaneous 95 % intervals of the family that each is claimed in. Organisms are counted from",
         f"the parent that they were grown from, the others from nothing. Dashed: δ = {row['delta']:g}. Dotted: the dose",
         f"found with a power of .8 at the level of the organisms' family ({found}).",
         f"Probes: {row['probes']}. The dose is measured along what was planted, which no probe was fitted on. What the gates",
         "call not measurable is not drawn. One training run each: the intervals are about these weights.",
-        TOY_NOTE if is_toy(table) else "",
-    ]
-    return " ".join(fact for fact in facts if fact)
+    )

@@ -17,15 +17,15 @@ from probes.page import (
     GRID,
     HUES,
     INK,
-    TOY_NOTE,
     Legend,
     add_legend_entries,
+    caption_of,
     check_one,
     contrast_words,
+    counted,
     distinct,
     error_bars,
     framed_panels,
-    is_toy,
     nine_digits,
     place_in,
     safe,
@@ -143,19 +143,18 @@ def _hover(row: Mapping[Any, Any]) -> str:
 
 
 def _told_caption(points: pd.DataFrame) -> str:
-    row, counts = points.iloc[0], sorted(set(points["n_questions"].astype(int)))
+    row = points.iloc[0]
     lacking = int(points["mean"].isna().sum())
-    facts = [
-        f"The same forced answer in both arms (n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} questions). Above:",
+    return caption_of(
+        points,
+        f"The same forced answer in both arms (n = {counted(points['n_questions'])} questions). Above:",
         "a classifier of paired differences, asked about questions that it has not seen, with Wilson's 95 % interval; grey: the",
         "middle 95 % where each question's sign is flipped and the classifier learns anew. It is given all activations, their",
         f"coordinates in the span of all emotions of {row['probes']}, or what that leaves. Below: how much of the mean difference",
         "lies in that span, with a 95 % jackknife interval; grey: as many random directions of the covariance of plain answers.",
         f"{lacking} points are not drawn: no difference, so no share." if lacking else "",
         f"One training run a checkpoint: about these weights. {str(row['layer_convention']).capitalize()}.",
-        TOY_NOTE if is_toy(points) else "",
-    ]  # fmt: skip
-    return " ".join(fact for fact in facts if fact)
+    )  # fmt: skip
 
 
 # ---- refusal ---------------------------------------------------------------------------------------------------------
@@ -195,11 +194,10 @@ def refusal_figure(table: pd.DataFrame) -> "Figure":
 
 def _refusal_caption(table: pd.DataFrame) -> str:
     row = table.iloc[0]
-    facts = [
+    return caption_of(
+        table,
         f"Refusal direction of {row['model']}/{row['checkpoint']}: {row['n_refused']} harmful prompts that it refuses −",
         f"{row['n_answered']} benign ones that it answers, at the last token of the prompt, at this layer (Arditi et al. 2024).",
         f"Probes: {row['probes']}. Grey: 95 % of random directions of the covariance of plain answers.",
         f"{str(row['layer_convention']).capitalize()}.",
-        TOY_NOTE if is_toy(table) else "",
-    ]
-    return " ".join(fact for fact in facts if fact)
+    )

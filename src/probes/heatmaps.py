@@ -28,9 +28,9 @@ from probes.page import (
     INK,
     LINE,
     SPAN_WORDS,
-    TOY_NOTE,
     add_caption,
     add_watermarks,
+    caption_of,
     check_one,
     distinct,
     is_toy,
@@ -385,7 +385,7 @@ def _finish(figure: "Figure", table: pd.DataFrame, caption: str, axis_height: in
     """Type, margins and caption, `axis_height` pixels below the panels."""
     layout: Any = figure.layout
     inner = layout.width - _LEFT - _RIGHT
-    lines = textwrap.wrap(f"{caption} {TOY_NOTE if is_toy(table) else ''}".strip(), int(inner / 6.5))
+    lines = textwrap.wrap(caption_of(table, caption), int(inner / 6.5))
     add_caption(figure, lines, axis_height, _LEFT)
     bottom = axis_height + LINE * len(lines) + 14
     figure.update_xaxes(showline=True, linecolor=INK, tickfont_size=12, title_font_size=14)

@@ -113,6 +113,17 @@ def is_toy(table: pd.DataFrame) -> bool:
     return bool((table["evidence"] == "toy").any())
 
 
+def caption_of(table: pd.DataFrame, *sentences: str) -> str:
+    """A caption of those that are not empty, and at its end what toy units are where a row has them."""
+    return " ".join(filter(None, (*sentences, TOY_NOTE if is_toy(table) else "")))
+
+
+def counted(counts: pd.Series) -> str:
+    """`24`, or `18 to 24` where they differ; those that are not known are left out."""
+    known = counts.dropna()
+    return " to ".join(dict.fromkeys(f"{count:.0f}" for count in (known.min(), known.max())))
+
+
 def nine_digits(table: pd.DataFrame) -> pd.DataFrame:
     """Numbers at the 9 digits of a CSV, so that a table draws alike from memory and from file."""
     numbers = table.select_dtypes("float").columns
@@ -321,9 +332,10 @@ def share_x(figure: "Figure", n_rows: int) -> None:
 
 def _caption(table: pd.DataFrame, notes: Sequence[str]) -> str:
     """How the numbers came about, in sentences."""
-    counts = sorted(set(table["n_questions"]))
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} where answers are missing"
-    facts = [
+    counts = table["n_questions"]
+    n = f"n = {counted(counts)}{' where answers are missing' if counts.nunique() > 1 else ''}"
+    return caption_of(
+        table,
         f"Model {_one(table, 'model')}. Means over questions ({n}), with {_one(table, 'interval')}.",
         "No interval where fewer than 10 questions are left." if (table["note"] != "").any() else "",
         f"Probes: {_one(table, 'probes')}. Read over {SPAN_WORDS.get(_one(table, 'span'), _one(table, 'span'))}.",
@@ -334,9 +346,7 @@ def _caption(table: pd.DataFrame, notes: Sequence[str]) -> str:
         _runs_note(table),
         *notes,
         "Panels of a row share their scale.",
-        TOY_NOTE if is_toy(table) else "",
-    ]  # fmt: skip
-    return " ".join(fact for fact in facts if fact)
+    )  # fmt: skip
 
 
 def _runs_note(table: pd.DataFrame) -> str:

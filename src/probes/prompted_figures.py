@@ -10,9 +10,9 @@ from probes.equivalence import DELTA
 from probes.page import (
     GRID,
     INK,
-    TOY_NOTE,
     Legend,
     add_legend_entries,
+    caption_of,
     check_one,
     distinct,
     error_bars,
@@ -76,14 +76,14 @@ def _look(condition: str) -> dict[str, object]:
 
 def _caption(table: pd.DataFrame) -> str:
     row = table.iloc[0]
-    facts = [
+    return caption_of(
+        table,
         f"Model {row['model']}. Means over {row['n_questions']} questions with 95% t intervals; every condition reads the same",
         "answer, word for word. Show and hide: a system prompt says what to feel, and to show or to hide it. Student: learnt",
         f"calm answers from who was told to hide, and is told nothing. Hide above {DELTA:g}, the smallest effect of interest,",
         "is a state that the text cannot show.",
         f"Probes: {row['probes']}.",
-        f"{TOY_NOTE} It has never read such an instruction: any words before the answer move its readings this little."
+        "It has never read such an instruction: any words before the answer move its readings this little."
         if is_toy(table)
         else "",
-    ]
-    return " ".join(fact for fact in facts if fact)
+    )

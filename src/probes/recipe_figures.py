@@ -16,12 +16,12 @@ from probes.page import (
     HUES,
     INK,
     TEXT_TITLES,
-    TOY_NOTE,
+    caption_of,
     check_one,
     contrast_words,
+    counted,
     distinct,
     framed_panels,
-    is_toy,
     nine_digits,
     place_in,
     safe,
@@ -105,15 +105,13 @@ def _map(
 
 
 def _caption(table: pd.DataFrame) -> str:
-    row, counts = table.iloc[0], sorted(set(table["n_questions"].dropna().astype(int)))
-    sets = int(table["n_story_seeds"].max())
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    facts = [
+    row, sets = table.iloc[0], int(table["n_story_seeds"].max())
+    return caption_of(
+        table,
         f"Mean over {sets} set{'s' if sets > 1 else ''} of stories of the paired difference in anchored units",
-        f"({n} questions). ▲ rises, ▼ falls: the 95% t interval over questions excludes 0 with every set of stories; =: two",
+        f"(n = {counted(table['n_questions'])} questions).",
+        "▲ rises, ▼ falls: the 95% t interval over questions excludes 0 with every set of stories; =: two",
         f"one-sided tests place it within ±{row['delta']:g} with every set; –: not measurable; no mark: open, or the sets",
         "disagree. A mark of direction says nothing of size: see the scale. One training run a checkpoint: about these",
         f"weights. {str(row['layer_convention']).capitalize()}.",
-        TOY_NOTE if is_toy(table) else "",
-    ]  # fmt: skip
-    return " ".join(fact for fact in facts if fact)
+    )  # fmt: skip

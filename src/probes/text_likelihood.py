@@ -17,11 +17,11 @@ from probes.page import (
     HUES,
     INK,
     TEXT_TITLES,
-    TOY_NOTE,
+    caption_of,
     check_one,
+    counted,
     distinct,
     framed_panels,
-    is_toy,
     nine_digits,
     place_in,
     safe,
@@ -115,12 +115,10 @@ def _map(part: pd.DataFrame, arms: list[str], sources: list[str], lowest: float,
 
 
 def _caption(table: pd.DataFrame) -> str:
-    counts = sorted(set(table["n_questions"].astype(int)))
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    facts = [
-        f"Mean log-probability of an answer's tokens in the checkpoint that reads it, at temperature 1, over questions ({n});",
+    return caption_of(
+        table,
+        "Mean log-probability of an answer's tokens in the checkpoint that reads it, at temperature 1, over questions",
+        f"(n = {counted(table['n_questions'])});",
         "refusals count too. A text that is forced behind a prompt to which a checkpoint would answer otherwise is improbable",
         "there, and what is read of it is of that as well. One training run a checkpoint: about these weights.",
-        TOY_NOTE if is_toy(table) else "",
-    ]
-    return " ".join(fact for fact in facts if fact)
+    )

@@ -15,13 +15,13 @@ from probes.page import (
     GREY,
     GRID,
     INK,
-    TOY_NOTE,
     Legend,
     add_legend_entries,
+    caption_of,
     check_one,
+    counted,
     distinct,
     framed_panels,
-    is_toy,
     nine_digits,
     place_in,
     safe,
@@ -245,26 +245,25 @@ def _add_reader_entries(figure: "Figure", readers: Sequence[str]) -> None:
 
 
 def _forest_caption(table: pd.DataFrame) -> str:
-    counts = table.loc[table["reader"] == "probes", "n"].astype(int)
-    n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    counts = counted(table.loc[table["reader"] == "probes", "n"])
     marks = ", ".join(f"{mark} {words}" for words, mark in VERDICT_MARKS.items())
-    facts = [
-        f"{_origin(table)} {n} held-out stories an emotion; pairs are within a topic that no reader was fitted on. Lines: the",
+    return caption_of(
+        table,
+        f"{_origin(table)} {counts} held-out stories an emotion; pairs are within a topic that no reader was fitted on. Lines: the",
         "wider of the 95% t interval over topics and Wilson's over stories. Grey: middle 95% of directions drawn with",
-        f"the covariance of stories. Behind a name, layer by layer: {marks}.", TOY_NOTE if is_toy(table) else "",
-    ]  # fmt: skip
-    return " ".join(fact for fact in facts if fact)
+        f"the covariance of stories. Behind a name, layer by layer: {marks}.",
+    )  # fmt: skip
 
 
 def _by_layer_caption(table: pd.DataFrame) -> str:
     marked = ", ".join(map(str, distinct(table[table["marked"]], "layer")))
-    facts = [
+    return caption_of(
+        table,
         f"{_origin(table)} Shades: intervals as in the forest; of directions and shuffled labels the middle 95%;",
         "dashed: what has no layers. Right: median",
         "and range over emotions of the cosine of one half of the stories with the other (blue), and with the nearest other",
-        f"emotion of the other half (grey). Dotted: layers chosen beforehand ({marked}).", TOY_NOTE if is_toy(table) else "",
-    ]  # fmt: skip
-    return " ".join(fact for fact in facts if fact)
+        f"emotion of the other half (grey). Dotted: layers chosen beforehand ({marked}).",
+    )  # fmt: skip
 
 
 def _origin(table: pd.DataFrame) -> str:
