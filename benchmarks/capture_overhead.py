@@ -1,10 +1,11 @@
-"""Capture of all layers against a bare pass, against `output_hidden_states`, and against a loop over single texts.
+"""Capture against a bare pass, and against what one would write with transformers, TransformerLens and nnsight.
 
     python benchmarks/capture_overhead.py
     python benchmarks/capture_overhead.py --shape qwen3-30b-a3b --texts 256
 
-Peak memory is that of processes of their own, one a way. The bare pass runs on batches that are padded beforehand, so that
-the ratio to it counts all that capture does: padding, hooks, pooling, checks and copies.
+Peak memory is that of processes of their own, one a way. All but capture run on batches that are padded beforehand, so that
+the ratio to the bare pass counts all that capture does: padding, hooks, pooling, checks and copies. Ways of a library that is
+not installed are left out. TransformerLens is given a copy of the network, which counts as loaded.
 """
 
 import json
@@ -13,13 +14,19 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
+from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from interleaved import Ratio, ratio, seconds, time_ratio
-from machine import forget_peak, held_mb, peak_mb
-from passes import bare_trunk, hidden_states, padded
+from machine import MB, forget_peak, held_mb, peak_mb
+from passes import bare_trunk, hidden_states, lens_cache, means_of, padded, stopped_trace, whole_trace
 from probes.lm.capture import Passage, capture
+from probes.lm.engines.nnsight import NNsight
+from probes.lm.engines.transformer_lens import TransformerLens
 from probes.lm.generate import batches
 from probes.lm.model import Model
 from probes.lm.reducers import MeanPool
@@ -28,22 +35,61 @@ from shapes import describe, load_shape, random_passages, shape_of, shape_parser
 
 CAPTURE, BOTH, BARE = "capture of mean", "capture of mean and unit_mean", "bare trunk"
 STATES, LOOP = "output_hidden_states", "output_hidden_states, one text at a time"
-WAYS = (CAPTURE, BOTH, BARE, STATES, LOOP)
-COMPARED = ((CAPTURE, BARE), (BOTH, BARE), (CAPTURE, STATES), (CAPTURE, LOOP))
+REPORTED = "capture of mean, report layers"
+LENS, LENS_REPORTED = "TransformerLens run_with_cache", "TransformerLens run_with_cache, report layers"
+TRACE, TRACE_REPORTED = "nnsight trace", "nnsight trace, report layers"
+STOPPED = "nnsight trace, report layers, stopped"
+ALL_WAYS = (CAPTURE, BOTH, BARE, STATES, LOOP, REPORTED, LENS, LENS_REPORTED, TRACE, TRACE_REPORTED, STOPPED)
+LIBRARIES = {LENS: "transformer_lens", LENS_REPORTED: "transformer_lens"} | dict.fromkeys(
+    (TRACE, TRACE_REPORTED, STOPPED), "nnsight"
+)
+WAYS = tuple(way for way in ALL_WAYS if find_spec(LIBRARIES.get(way, "torch")))
+PAIRS = (
+    (CAPTURE, BARE), (BOTH, BARE), (CAPTURE, STATES), (CAPTURE, LOOP), (CAPTURE, LENS), (CAPTURE, TRACE),
+    (REPORTED, LENS_REPORTED), (REPORTED, TRACE_REPORTED), (REPORTED, STOPPED),
+)  # fmt: skip
+COMPARED = tuple(pair for pair in PAIRS if set(pair) <= set(WAYS))
 TIME_GOAL, MEMORY_GOAL = 1.02, 1.05
 
 
-def ways(model: Model, passages: Sequence[Passage], batch_tokens: int) -> dict[str, Callable[[], object]]:
+def ways(
+    model: Model, passages: Sequence[Passage], batch_tokens: int, names: Sequence[str] = WAYS
+) -> dict[str, Callable[[], Any]]:
     """What is compared, by name."""
     lengths = [len(passage.token_ids) for passage in passages]
     made, single = padded(model, passages, batches(lengths, batch_tokens)), [[i] for i in range(len(passages))]
-    return {
-        CAPTURE: partial(capture, model, passages, "all", [MeanPool()], batch_tokens),
-        BOTH: partial(capture, model, passages, "all", batch_tokens=batch_tokens),
-        BARE: partial(bare_trunk, model, made),
-        STATES: partial(hidden_states, model, made),
-        LOOP: lambda: hidden_states(model, padded(model, passages, single)),
+    every, reported = range(model.entry.layers), model.entry.report_layers
+
+    def by_library(library: Callable[[Model], Any], states: Callable[..., Sequence[Tensor]], layers: Sequence[int]):
+        return partial(means_of, made, partial(states, library(model), layers))
+
+    build: dict[str, Callable[[], Callable[[], Any]]] = {
+        CAPTURE: lambda: partial(capture, model, passages, "all", [MeanPool()], batch_tokens),
+        BOTH: lambda: partial(capture, model, passages, "all", batch_tokens=batch_tokens),
+        BARE: lambda: partial(bare_trunk, model, made),
+        STATES: lambda: partial(means_of, made, partial(hidden_states, model)),
+        LOOP: lambda: lambda: means_of(padded(model, passages, single), partial(hidden_states, model)),
+        REPORTED: lambda: partial(capture, model, passages, reported, [MeanPool()], batch_tokens),
+        LENS: lambda: by_library(TransformerLens, lens_cache, every),
+        LENS_REPORTED: lambda: by_library(TransformerLens, lens_cache, reported),
+        TRACE: lambda: by_library(NNsight, whole_trace, every),
+        TRACE_REPORTED: lambda: by_library(NNsight, whole_trace, reported),
+        STOPPED: lambda: by_library(NNsight, stopped_trace, reported),
     }
+    return {name: build[name]() for name in names}
+
+
+def kept_figures(model: Model, settings: Namespace) -> list[Figure]:
+    """What is held of the texts at the end: their means, or every hidden state where nobody pools."""
+    passages = random_passages(model, settings.texts, settings.seed)
+    made = padded(model, passages, batches([len(passage.token_ids) for passage in passages], settings.batch_tokens))
+    means = ways(model, passages, settings.batch_tokens, [CAPTURE])[CAPTURE]()["mean"]
+    with torch.inference_mode():
+        states = sum(state.nbytes for batch in made for state in hidden_states(model, batch))
+    return [
+        Figure(f"{CAPTURE}, kept", "MB", (round(means.nbytes / MB, 2),)),
+        Figure("all hidden states, kept", "MB", (round(states / MB, 2),)),
+    ]
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -52,7 +98,8 @@ def ways(model: Model, passages: Sequence[Passage], batch_tokens: int) -> dict[s
 def peak(settings: Namespace) -> dict[str, float]:
     """Memory with the model loaded, and the most it took one way to be done, in MB."""
     model = load_shape(shape_of(settings.shape, settings.layers), settings.seed)
-    work = ways(model, random_passages(model, settings.texts, settings.seed), settings.batch_tokens)[settings.peak_of]
+    passages, name = random_passages(model, settings.texts, settings.seed), settings.peak_of
+    work = ways(model, passages, settings.batch_tokens, [name])[name]
     forget_peak()
     loaded = held_mb()
     seconds(work)
@@ -69,12 +116,12 @@ def peaks(arguments: Sequence[str], runs: int) -> dict[str, list[dict[str, float
 
 
 def memory_ratios(found: dict[str, list[dict[str, float]]], seed: int) -> list[Ratio]:
-    """Ratios of the peaks, weights included."""
+    """Ratios of the peaks, weights included, of ways that run the same network."""
     totals = {way: [run["peak"] for run in runs] for way, runs in found.items()}
-    goals = [MEMORY_GOAL if b == BARE else None for _, b in COMPARED]
     return [
-        ratio(f"{a}, peak memory", b, "MB", totals[a], totals[b], seed, goal)
-        for (a, b), goal in zip(COMPARED, goals, strict=True)
+        ratio(f"{a}, peak memory", b, "MB", totals[a], totals[b], seed, MEMORY_GOAL if b == BARE else None)
+        for a, b in COMPARED
+        if LIBRARIES.get(b) != "transformer_lens"
     ]
 
 
@@ -119,8 +166,9 @@ def main(given: Sequence[str]) -> None:
     found = peaks(given, settings.memory_runs)
     model = load_shape(shape_of(settings.shape, settings.layers), settings.seed)
     ratios = [*time_ratios(model, settings), *memory_ratios(found, settings.seed)]
+    figures = [*memory_figures(found), *kept_figures(model, settings)]
     kept = {name: getattr(settings, name) for name in ("texts", "batch_tokens", "pairs", "memory_runs", "seed")}
-    print(save("capture_overhead", describe(model), kept, ratios, memory_figures(found), settings.out))
+    print(save("capture_overhead", describe(model), kept, ratios, figures, settings.out))
 
 
 if __name__ == "__main__":

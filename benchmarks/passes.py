@@ -1,6 +1,6 @@
-"""Forward passes over padded batches that capture is held against: the bare trunk, and what transformers keeps."""
+"""Forward passes over padded batches that capture is held against: the bare trunk, and what libraries keep of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from probes.lm.capture import Passage, pad_batch
+from probes.lm.engines.nnsight import NNsight
+from probes.lm.engines.transformer_lens import TransformerLens
 from probes.lm.model import Model
 
 
@@ -39,18 +41,48 @@ def bare_trunk(model: Model, made: Sequence[Batch]) -> None:
         model.trunk(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
 
 
-@torch.inference_mode()
-def hidden_states(model: Model, made: Sequence[Batch]) -> np.ndarray:
-    """Means (text, layer, feature) of the hidden states that the full model gives; its last one is after the final norm."""
-    texts = sum(len(batch.rows) for batch in made)
-    means = np.empty((texts, len(model.blocks), model.entry.width), np.float32)
-    for batch in made:
-        means[batch.rows] = _pooled_states(model, batch)
-    return means
+def means_of(made: Sequence[Batch], states: Callable[[Batch], Sequence[Tensor]]) -> np.ndarray:
+    """Means (text, layer, feature) over the spans of what `states` keeps of a batch: (text, position, feature) a layer."""
+    with torch.inference_mode():
+        pooled = {
+            row: vectors
+            for batch in made
+            for row, vectors in zip(batch.rows, _pooled(states(batch), batch), strict=True)
+        }
+    return np.stack([pooled[row] for row in range(len(pooled))])
 
 
-def _pooled_states(model: Model, batch: Batch) -> np.ndarray:
-    out = model.network(input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True, use_cache=False)
+def _pooled(states: Sequence[Tensor], batch: Batch) -> np.ndarray:
     weights = batch.span.float() / batch.span.sum(dim=1, keepdim=True)
-    pooled = [torch.einsum("tpf,tp->tf", hidden.float(), weights) for hidden in out.hidden_states[1:]]
+    pooled = [torch.einsum("tpf,tp->tf", hidden.float(), weights) for hidden in states]
     return torch.stack(pooled, dim=1).cpu().numpy()
+
+
+def hidden_states(model: Model, batch: Batch) -> Sequence[Tensor]:
+    """What the full model gives of every layer; the last one is after the final norm."""
+    out = model.network(input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True, use_cache=False)
+    return out.hidden_states[1:]
+
+
+def lens_cache(lens: TransformerLens, layers: Sequence[int], batch: Batch) -> Sequence[Tensor]:
+    """What `run_with_cache` of TransformerLens keeps where it is asked for these layers only; the pass ends after the last."""
+    names = [f"blocks.{layer}.hook_resid_post" for layer in layers]
+    _, cache = lens.bridge.run_with_cache(
+        batch.ids, attention_mask=batch.attention, names_filter=names, return_type=None, stop_at_layer=max(layers) + 1
+    )
+    return [cache[name] for name in names]
+
+
+def whole_trace(engine: NNsight, layers: Sequence[int], batch: Batch) -> Sequence[Tensor]:
+    """What a trace of nnsight keeps of these layers; the pass goes on to its end."""
+    with engine.traced.trace({"input_ids": batch.ids, "attention_mask": batch.attention}, use_cache=False):
+        kept = [engine.blocks[layer].output for layer in layers].save()  # pyright: ignore[reportAttributeAccessIssue]
+    return kept
+
+
+def stopped_trace(engine: NNsight, layers: Sequence[int], batch: Batch) -> Sequence[Tensor]:
+    """The same, stopped after the last of the layers."""
+    with engine.traced.trace({"input_ids": batch.ids, "attention_mask": batch.attention}, use_cache=False) as tracer:
+        kept = [engine.blocks[layer].output for layer in layers].save()  # pyright: ignore[reportAttributeAccessIssue]
+        tracer.stop()
+    return kept

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ import results
 import run_evals
 from interleaved import Ratio, in_turns, interval, ratio, seconds, turns
 from machine import forget_peak, held_mb, kind, peak_mb
-from passes import bare_trunk, hidden_states, padded
+from passes import bare_trunk, hidden_states, means_of, padded
 from probes.directions import EmotionProbes
 from probes.errors import DataError
 from probes.lm.capture import Passage, capture
@@ -137,11 +138,16 @@ def test_what_capture_is_held_against_gives_the_same_means(model, passages):
     work = capture_overhead.ways(model, passages, 64)
     for name in (capture_overhead.STATES, capture_overhead.LOOP):
         np.testing.assert_allclose(work[name]()[:, :-1], ours[:, :-1], rtol=1e-4, atol=1e-5)
+    for name in (capture_overhead.LENS, capture_overhead.TRACE):
+        np.testing.assert_allclose(work[name](), ours, rtol=1e-4, atol=1e-5)
+    reported = ours[:, list(model.entry.report_layers)]
+    for name in (capture_overhead.LENS_REPORTED, capture_overhead.TRACE_REPORTED, capture_overhead.STOPPED):
+        np.testing.assert_allclose(work[name](), reported, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(
         work[capture_overhead.CAPTURE]()["mean"], capture(model, passages, batch_tokens=64)["mean"]
     )
     assert set(work[capture_overhead.BOTH]()) == {"mean", "unit_mean"}
-    assert set(work) == set(capture_overhead.WAYS)
+    assert tuple(work) == capture_overhead.WAYS == capture_overhead.ALL_WAYS
 
 
 def test_the_bare_pass_is_the_trunk_on_the_batches_of_capture(model, passages):
@@ -163,8 +169,8 @@ def test_the_bare_pass_is_the_trunk_on_the_batches_of_capture(model, passages):
 def test_hidden_states_are_put_where_their_texts_are(model, passages):
     made = padded(model, passages, [[3], [0, 4], [2, 1]])
     np.testing.assert_allclose(
-        hidden_states(model, made),
-        hidden_states(model, padded(model, passages, [[0, 1, 2, 3, 4]])),
+        means_of(made, partial(hidden_states, model)),
+        means_of(padded(model, passages, [[0, 1, 2, 3, 4]]), partial(hidden_states, model)),
         rtol=1e-4,
         atol=1e-5,
     )
