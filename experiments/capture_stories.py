@@ -31,18 +31,19 @@ def vectors(settings: Settings, engine: Engine, texts: Stories, parts: Parts) ->
 
 
 def read(settings: Settings, engine: Engine, stories: Stories, neutral: Stories) -> None:
-    """Neutral dialogues and held-out stories as vectors, then the moments of all stories."""
+    """Neutral dialogues and held-out stories as vectors, then the moments of all stories: the reader's own texts."""
     size, seed, model = settings.size, settings.seed, engine.model
+    name = model.checkpoint.name
     folds = topic_folds(topics()[: size.topics], FOLDS, seed)
     held_out = draw_stories(stories, {topic for topic, fold in folds.items() if fold % 2}, size.held_out, seed)
-    texts = {kind: store.sha256(settings.stories(kind)) for kind in ("emotional", "neutral")}
+    texts = {kind: store.sha256(settings.stories(kind, name)) for kind in ("emotional", "neutral")}
     made_of = {"weights": model.weights, "engine": engine.name, "texts": texts, "folds": folds, "seed": seed}
     for kind, some in (("neutral", neutral), ("held_out", held_out)):
-        parts = settings.parts(settings.activations(kind), made_of)
+        parts = settings.parts(settings.activations(kind, name), made_of)
         parts.ensure(partial(vectors, settings, engine, some, parts))
-    tokens = settings.parts(settings.activations("neutral_tokens"), made_of)
+    tokens = settings.parts(settings.activations("neutral_tokens", name), made_of)
     tokens.ensure_in_one(lambda: capture_tokens(model, neutral, "all", size.start_token, engine=engine).save)
-    all_of = settings.parts(settings.activations("moments"), made_of)
+    all_of = settings.parts(settings.activations("moments", name), made_of)
     moments = partial(capture_moments, model, stories, folds, start_token=size.start_token, parts=all_of, engine=engine)
     all_of.ensure(lambda: moments().save)
 

@@ -126,14 +126,18 @@ class Settings:
         """What is generated from a constitution: `constitution_qa` or `documents`."""
         return self.folder / "training_data" / f"{kind}.jsonl"
 
-    def stories(self, kind: str) -> Path:
-        """Texts: kind `emotional` or `neutral`, and of topics that no probe has seen `anchor` or `anchor_neutral`."""
-        return self.folder / "stories" / f"{kind}.jsonl"
+    def told(self, author: str) -> Path:
+        """Stories of a checkpoint, their activations in it, and probes of them. The original's are those that all are read by."""
+        return self.folder if author == "original" else self.folder / "own_stories" / author
 
-    def activations(self, kind: str) -> Path:
+    def stories(self, kind: str, author: str = "original") -> Path:
+        """Texts: kind `emotional` or `neutral`, and of topics that no probe has seen `anchor` or `anchor_neutral`."""
+        return self.told(author) / "stories" / f"{kind}.jsonl"
+
+    def activations(self, kind: str, author: str = "original") -> Path:
         """Residual streams: `moments` of all stories, vectors of the `held_out` and the `neutral` ones; of a control, the
         same behind its name: `random_moments`."""
-        return self.folder / "activations" / f"{kind}.safetensors"
+        return self.told(author) / "activations" / f"{kind}.safetensors"
 
     def doctor(self, checkpoint: str) -> Path:
         """What the doctor found of a checkpoint and the engine that reads it."""
@@ -160,9 +164,14 @@ class Settings:
         """The whole model of a trained checkpoint, for vLLM."""
         return self.folder / "merged" / checkpoint
 
+    def probes_of(self, author: str) -> Path:
+        """Probes fitted on the stories of a checkpoint, in it."""
+        return self.told(author) / "probes" / "sofroniew.safetensors"
+
     @property
     def probes(self) -> Path:
-        return self.folder / "probes" / "sofroniew.safetensors"
+        """The original's, which are frozen."""
+        return self.probes_of("original")
 
     @property
     def claims(self) -> Path:

@@ -20,7 +20,7 @@ from settings import Settings, command, flags
 
 Step = Literal[
     "write_stories", "capture_stories", "capture_controls", "check_gates", "write_replies", "read_replies",
-    "capture_replies",
+    "capture_replies", "own_stories",
 ]  # fmt: skip
 
 

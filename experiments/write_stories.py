@@ -9,6 +9,7 @@ step reads them. A run that was killed goes on where it stopped when it is start
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 from probes import store
 from probes.lm import Sampling, Writer
@@ -22,11 +23,11 @@ ANCHOR_SEED = 10_007
 """Added to the seed of stories that are no fit's, so that an equal request is not answered by an equal story."""
 
 
-def show(settings: Settings, kind: str) -> None:
+def show(path: Path) -> None:
     """What became of the texts, as a table beside them and on the screen."""
-    stories = load_stories(settings.stories(kind))
+    stories = load_stories(path)
     report = stories.report().assign(written_by=stories.written_by)
-    store.write_table(settings.stories(kind).with_suffix(".csv"), report)
+    store.write_table(path.with_suffix(".csv"), report)
     print(stories, stories.report().to_string(index=False), sep="\n")
 
 
@@ -45,23 +46,34 @@ def write(
 ) -> None:
     """Stories of every emotion under the first name, then dialogues under the second, about these topics."""
     size, said = settings.size, ("prompts.py", "data/topics.csv")
-    emotional, neutral = (settings.texts(settings.stories(kind), model.weights, draw, said) for kind in kinds)
+    paths = [settings.stories(kind, model.checkpoint.name) for kind in kinds]
+    emotional, neutral = (settings.texts(path, model.weights, draw, said) for path in paths)
     design = (model, size.emotions, chosen, per_cell, draw, size.min_words)
     if emotional.ensure(lambda: write_stories(*design, parts=emotional).save):
-        show(settings, kinds[0])
+        show(paths[0])
     if neutral.ensure(lambda: write_neutral(model, chosen, size.neutral_per_topic, draw, parts=neutral).save):
-        show(settings, kinds[1])
+        show(paths[1])
+
+
+def sampling_of(settings: Settings) -> Sampling:
+    """The same of all who write: the same request is answered with the same noise."""
+    return Sampling(max_new_tokens=settings.size.story_tokens, temperature=0.8, seed=settings.seed)
+
+
+def write_to_fit(settings: WriterSettings, model: Writer) -> None:
+    """Stories and dialogues that probes are fitted on, of the checkpoint that writes."""
+    size = settings.size
+    write(settings, model, ("emotional", "neutral"), topics()[: size.topics], size.per_cell, sampling_of(settings))
 
 
 def main(settings: WriterSettings) -> None:
     """Emotional stories and neutral dialogues, of the topics that probes are fitted on and then of others."""
     store.check_folder(settings.folder)
-    size = settings.size
-    draw = Sampling(max_new_tokens=size.story_tokens, temperature=0.8, seed=settings.seed)
+    draw = sampling_of(settings)
     others = replace(draw, seed=draw.seed + ANCHOR_SEED)
     with writer_of(settings, find_checkpoint(settings.model)) as model:
-        write(settings, model, ("emotional", "neutral"), topics()[: size.topics], size.per_cell, draw)
-        write(settings, model, ("anchor", "anchor_neutral"), anchor_topics(size), 1, others)
+        write_to_fit(settings, model)
+        write(settings, model, ("anchor", "anchor_neutral"), anchor_topics(settings.size), 1, others)
 
 
 if __name__ == "__main__":

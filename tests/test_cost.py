@@ -31,6 +31,7 @@ def test_loads_of_the_papers_size():
     assert given["capture_stories"].files == (13, 2, 5)
     assert set(given) == {
         "write_stories", "capture_stories", "capture_controls", "check_gates", "write_replies", "read_replies", "capture_replies",
+        "own_stories",
     }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ LETTERS = 5
 WRITTEN_UNIT = 512
 """Texts of a unit of writing (probes.lm.generate, which this module does not load)."""
 FLOAT32, FLOAT64, BFLOAT16 = 4, 8, 2
-BESIDE = ("capture_replies",)
+BESIDE = ("capture_replies", "own_stories")
 """Steps that are none of the job."""
 
 
@@ -99,6 +99,7 @@ def loads(entry: ModelEntry, size: Preset, checkpoints: int) -> Mapping[str, Loa
     moments, vectors = _units(UNIT, size.stories), _units(VECTORS, dialogues, held_out)
     anew = (refits * (size.stories + dialogues) + checkpoints * sum(anchors)) * story
     texts = LETTERS * sum(told) * story, 2 * LETTERS * checkpoints * answers
+    own_texts = refits * (size.stories + dialogues) * story
     return {
         "write_stories": Load(_units(WRITTEN_UNIT, *told), sum(told) * story, 0, texts[0]),
         "capture_stories": Load(moments + vectors, 0, captured, disk),
@@ -106,6 +107,7 @@ def loads(entry: ModelEntry, size: Preset, checkpoints: int) -> Mapping[str, Loa
         "check_gates": Load(moments * refits, 0, anew, disk),
         "write_replies": Load(_units(WRITTEN_UNIT, own, asked) * checkpoints, checkpoints * written, 0, texts[1]),
         "read_replies": Load((checkpoints,), 0, checkpoints * answers, 0),
+        "own_stories": Load((checkpoints,), own_texts, refits * captured, refits * disk + LETTERS * own_texts),
         "capture_replies": Load((checkpoints,), 0, checkpoints * answers, checkpoints * (own + forced) * shown),
     }
 

@@ -144,6 +144,20 @@ class Moments:
         about = {**self.about, "left_out_folds": left_out}
         return replace(self, counts=counts, offsets=offsets, scatter=scatter, about=about)
 
+    def only(self, emotions: Sequence[str]) -> "Moments":
+        """The stories of some emotions, to fit on them alone; the scatter, pooled over all, is lost where any is left out.
+
+        Raises DataError for an emotion without a story here.
+        """
+        lacking = [name for name in emotions if name not in self.emotions]
+        if lacking:
+            raise DataError(f"no story of {', '.join(lacking)}; there are stories of {', '.join(self.emotions)}.")
+        left = [name for name in self.emotions if name in emotions]
+        if left == list(self.emotions):
+            return self
+        of = [self.emotions.index(name) for name in left]
+        return replace(self, emotions=tuple(left), counts=self.counts[of], offsets=self.offsets[of], scatter={})
+
     def half(self, half: int) -> "Moments":
         """The stories of one half of the folds, to fit on what the other half is not. Raises DataError for no such half."""
         if half not in HALVES:

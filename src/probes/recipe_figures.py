@@ -11,6 +11,7 @@ from probes import store
 from probes.conclusions import CELL, FALLS, NO_DIFFERENT, NOT_MEASURABLE, OPEN, RISES
 from probes.errors import DataError
 from probes.heatmaps import SCALE as BLUE_TO_RED
+from probes.own_stories import OWN
 from probes.page import (
     GREY,
     HUES,
@@ -31,6 +32,11 @@ from probes.page import (
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+OWN_NOTE = (
+    "Probes of own stories are fitted in each checkpoint on what it wrote itself and kept of the same design by the same filters: "
+    "above each panel how many, how many named their emotion, and the share of held-out ones read rightly. They are reported, and "
+    "do not decide whether the other three agree."
+)
 MARKS = {RISES: "▲", FALLS: "▼", NO_DIFFERENT: "=", OPEN: "", NOT_MEASURABLE: "–"}
 
 
@@ -60,14 +66,17 @@ def read_heatmap(path: Path | str) -> pd.DataFrame:
 def recipe_heatmap(table: pd.DataFrame, by: str = "recipe") -> "Figure":
     """Emotion × recipe, a row of panels a layer and a column a checkpoint: colour is the estimate, a mark the verdict.
 
-    Takes a heatmap_table, from memory or from its CSV; `by` is what the title calls what differs between its columns. Raises
-    ConventionError where models, contrasts or texts are mixed.
+    Takes a heatmap_table, from memory or from its CSV; `by` is what the title calls what differs between its columns. With a
+    column `note` its lines stand above the panel of their checkpoint and layer, and with one `why` hovering over a cell says it
+    (probes.own_stories). Raises ConventionError where models, contrasts or texts are mixed.
     """
     check_one(table, ("model", "evidence", "text_source", "arm", "reference", "layer_convention"))
     layers = distinct(table, "layer")
     checkpoints = sorted(distinct(table, "checkpoint"), key=lambda name: (place_in(HUES)(variant(name)), name))
     emotions, recipes = distinct(table, "emotion"), distinct(table, "recipe")
-    titles = [[f"<b>{safe(name)}</b> · layer {layer}" for name in checkpoints] for layer in layers]
+    titles = [
+        [f"<b>{safe(c)}</b> · layer {layer}{_note(_cells(table, layer, c))}" for c in checkpoints] for layer in layers
+    ]
     row = table.iloc[0]
     title = f"{contrast_words(row['arm'], row['reference'])} by {by} · {TEXT_TITLES.get(row['text_source'], row['text_source'])}"
     size = (max(26 * len(recipes), 200), min(max(24 * len(emotions), 120), 4200))
@@ -75,7 +84,7 @@ def recipe_heatmap(table: pd.DataFrame, by: str = "recipe") -> "Figure":
     limit = float(np.nanmax(np.abs(table["mean"]))) or 1.0
     for at, layer in enumerate(layers, 1):
         for place, checkpoint in enumerate(checkpoints, 1):
-            part = table[(table["layer"] == layer) & (table["checkpoint"] == checkpoint)]
+            part = _cells(table, layer, checkpoint)
             figure.add_trace(
                 _map(part, emotions, recipes, limit, bar=(at, place) == (1, len(checkpoints))), row=at, col=place
             )
@@ -85,21 +94,40 @@ def recipe_heatmap(table: pd.DataFrame, by: str = "recipe") -> "Figure":
     return figure.update_yaxes(autorange="reversed", showgrid=False)
 
 
+def _cells(table: pd.DataFrame, layer: int, checkpoint: str) -> pd.DataFrame:
+    return table[(table["layer"] == layer) & (table["checkpoint"] == checkpoint)]
+
+
+def _note(part: pd.DataFrame) -> str:
+    """What stands above a panel, smaller than its title."""
+    if "note" not in part:
+        return ""
+    lines = "<br>".join(safe(line) for line in str(part["note"].iloc[0]).split("\n"))
+    return f"<br><span style='font-size:11px'>{lines}</span>"
+
+
+def _said(part: pd.DataFrame) -> pd.Series:
+    """The verdict of a cell, and why it is not measurable."""
+    why = part["why"].fillna("") if "why" in part else ""
+    return (part["verdict"] + ": " + why).str.removesuffix(": ")
+
+
 def _map(
     part: pd.DataFrame, emotions: Sequence[str], recipes: Sequence[str], limit: float, bar: bool
 ) -> dict[str, Any]:
-    means, verdicts = (
+    part = part.assign(mark=part["verdict"].map(MARKS), said=_said(part))
+    means, marks, said = (
         part.pivot(index="emotion", columns="recipe", values=name).reindex(index=list(emotions), columns=list(recipes))
-        for name in ("mean", "verdict")
+        for name in ("mean", "mark", "said")
     )
     scale = [[at / (len(BLUE_TO_RED) - 1), hue] for at, hue in enumerate(BLUE_TO_RED)]
     values = [[None if pd.isna(value) else value for value in row] for row in means.to_numpy(float).tolist()]
-    words = verdicts.fillna("not read").to_numpy(str).tolist()
+    marks, said = marks.fillna("").to_numpy(str).tolist(), said.fillna("not read").to_numpy(str).tolist()
     look = {"xgap": 1, "ygap": 1, "colorscale": scale, "showscale": bar, "textfont": {"color": INK, "size": 11}}
     return {
         "type": "heatmap", "x": [safe(name.replace("_", " ")) for name in recipes], "y": [safe(name) for name in emotions],
-        "z": values, "zmin": -limit, "zmax": limit, "text": [[MARKS.get(word, "") for word in row] for row in words],
-        "texttemplate": "%{text}", "customdata": words, "hovertemplate": "%{y} · %{x}: %{z:.3g}, %{customdata}<extra></extra>",
+        "z": values, "zmin": -limit, "zmax": limit, "text": marks,
+        "texttemplate": "%{text}", "customdata": said, "hovertemplate": "%{y} · %{x}: %{z:.3g}, %{customdata}<extra></extra>",
         "colorbar": {"title": {"text": "anchored units", "side": "right"}, "thickness": 12, "outlinecolor": GREY}, **look,
     }  # fmt: skip
 
@@ -114,4 +142,5 @@ def _caption(table: pd.DataFrame) -> str:
         f"one-sided tests place it within ±{row['delta']:g} with every set; –: not measurable; no mark: open, or the sets",
         "disagree. A mark of direction says nothing of size: see the scale. One training run a checkpoint: about these",
         f"weights. {str(row['layer_convention']).capitalize()}.",
+        OWN_NOTE if (table["recipe"] == OWN).any() else "",
     )  # fmt: skip

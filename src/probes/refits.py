@@ -22,8 +22,8 @@ def read_again(
 ) -> pd.DataFrame:
     """Anchored readings of every checkpoint, counted from its own plain answers.
 
-    Cells where a checkpoint's open answers are no unit for these probes are left out (probes.anchors). Raises
-    MissingInputError without the original's anchors, and what anchor_table and anchored_readings raise.
+    Cells where a checkpoint's open answers are no unit for these probes are left out (probes.anchors): the table is empty where
+    none is left. Raises MissingInputError without the original's anchors, and what anchor_table and anchored_readings raise.
     """
     if ORIGINAL not in anchors:
         raise MissingInputError("the original's anchors are needed: readings are anchored in it.")
@@ -33,7 +33,7 @@ def read_again(
         own = original if name == ORIGINAL else anchor_table(probes, anchors[name])
         anchored = anchored_readings(probes.read(activations, [DOT]), own, original)
         tables.append(anchored[anchored["baseline"] == "own"])
-    return concat(table for table in tables if not table.empty)
+    return concat([table for table in tables if not table.empty] or tables[:1])
 
 
 def at_layers(kept: xr.Dataset | Moments, layers: tuple[int, ...]) -> xr.Dataset | Moments:
