@@ -44,7 +44,7 @@ BESIDE = {
     **dict.fromkeys(
         ("train_organisms", "read_organisms", "judge_organisms", "score_organisms", "hide_and_show"), "test_organisms"
     ),
-    "rehearsal": "test_rehearsal", "sharded": "test_shards",
+    "rehearsal": "test_rehearsal", "sharded": "test_shards", "own_stories": "test_own_stories",
 }  # fmt: skip
 """Scripts that are no step of the job, and the tests that run them."""
 KINDS = {
@@ -57,7 +57,7 @@ KINDS = {
     "hide_and_show": PromptedSettings,
     "behaviour_examples": ExamplesSettings, "rehearsal": RehearsalSettings, "sharded": RunSettings,
     **dict.fromkeys(get_args(Step), ShardedSettings),
-    "write_stories": WritingSettings, "write_replies": WritingSettings,
+    **dict.fromkeys(("write_stories", "write_replies", "own_stories"), WritingSettings),
 }  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def with_reasons(table: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes(own: pd.DataFrame) -> pd.DataFrame:
-    """`checkpoint`, `layer`, `note`: three lines above a panel that say what its fourth column rests on.
+    """`checkpoint`, `layer`, `note`: up to three lines above a panel, divided by ·, that say what its fourth column rests on.
 
     Takes the table that with_reasons takes, with `accuracy` of held-out stories and `chance`, NaN where nothing was fitted.
     """
@@ -139,9 +139,9 @@ def _note(rows: pd.DataFrame) -> str:
         (rows["outcome"] == MEASURABLE).sum(),
     )
     if not written:
-        return f"{OWN}: none yet\n{NOT_MEASURABLE}\n"
+        return f"{OWN}: none yet · {NOT_MEASURABLE}"
     leaked = float((rows["leak_rate"] * rows["n_written"]).sum() / written)
     read = f"held-out {rows['accuracy'].iloc[0]:.2f}, chance {rows['chance'].iloc[0]:.2f}"
     few = f", {enough} of {len(rows)} emotions" if enough < len(rows) else ""
     last = f"{read}{few}" if enough else f"{NOT_MEASURABLE}: {int(rows['n_needed'].sum()):,} needed"
-    return f"{OWN}: {kept:,} of {written:,}\n{leaked:.0%} name their emotion\n{last}"
+    return f"{OWN}: {kept:,} of {written:,} · {leaked:.0%} name their emotion · {last}"

@@ -88,6 +88,8 @@ def recipe_heatmap(table: pd.DataFrame, by: str = "recipe") -> "Figure":
             figure.add_trace(
                 _map(part, emotions, recipes, limit, bar=(at, place) == (1, len(checkpoints))), row=at, col=place
             )
+    if OWN in recipes:  # apart from those that decide
+        figure.add_vline(recipes.index(OWN) - 0.5, line={"color": INK, "width": 1, "dash": "dot"})
     figure.update_xaxes(tickangle=-55, showticklabels=False, showgrid=False)
     figure.update_xaxes(showticklabels=True, row=len(layers))
     figure.update_layout(margin_r=110, width=figure.layout.width + 86)  # pyright: ignore[reportAttributeAccessIssue]
@@ -102,7 +104,7 @@ def _note(part: pd.DataFrame) -> str:
     """What stands above a panel, smaller than its title."""
     if "note" not in part:
         return ""
-    lines = "<br>".join(safe(line) for line in str(part["note"].iloc[0]).split("\n"))
+    lines = "<br>".join(safe(line) for line in str(part["note"].iloc[0]).split(" · "))
     return f"<br><span style='font-size:11px'>{lines}</span>"
 
 
