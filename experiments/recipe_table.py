@@ -28,7 +28,8 @@ from settings import Settings, command
 
 def story_runs(settings: Settings) -> list[Settings]:
     """This run, and those of other story seeds whose streams were captured."""
-    others = [replace(settings, out=out, seed=int(out.name[4:])) for out in sorted(settings.out.glob("seed[0-9]"))]
+    seeds = sorted(int(out.name[4:]) for out in settings.out.glob("seed*") if out.name[4:].isdigit())
+    others = [replace(settings, out=settings.out / f"seed{seed}", seed=seed) for seed in seeds]
     return [settings, *(one for one in others if one.activations("moments").is_file())]
 
 

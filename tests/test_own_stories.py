@@ -76,13 +76,14 @@ def test_counts_and_leaks_are_those_of_the_texts():
 
 
 def test_an_emotion_is_measurable_from_half_of_what_the_original_kept():
-    original = counts([16, 17, 16, 16, 8])
-    table = judged(counts([8, 8, 8, 7, 4]), original)
+    original = counts([18, 19, 18, 18, 10])
+    table = judged(counts([9, 9, 9, 8, 8]), original)
     assert tuple(table) == WORTH_COLUMNS
-    assert table["n_needed"].tolist() == [8, 9, 8, 8, 4]
+    assert table["n_needed"].tolist() == [9, 10, 9, 9, 8]
+    assert judged(original, counts([15, 8, 7, 1, 2]))["n_needed"].tolist() == [8, 8, 7, 1, 2]
     assert measurable_emotions(table) == ("calm", "guilty")
     assert table["outcome"].tolist() == [MEASURABLE, NOT_MEASURABLE, MEASURABLE, NOT_MEASURABLE, MEASURABLE]
-    assert table["why"].tolist()[3] == "it kept 7 of 20 stories of its own, and 8 are needed"
+    assert table["why"].tolist()[3] == "it kept 8 of 20 stories of its own, and 9 are needed"
     assert measurable_emotions(judged(original, original)) == EMOTIONS
 
 
@@ -92,8 +93,13 @@ def test_where_most_emotions_or_the_dialogues_are_lacking_nothing_is_measurable(
     assert not measurable_emotions(few)
     assert few["why"].iloc[0] == "it kept enough stories of 1 of 4 emotions, and of 2 they are needed"
     assert few["why"].iloc[1] == "it kept 1 of 20 stories of its own, and 8 are needed"
-    assert set(silent["why"]) == {"it kept 3 of 20 dialogues of its own, and 4 are needed"}
+    assert set(silent["why"]) == {"it kept 3 of 20 dialogues of its own, and 8 are needed"}
     assert set(judged(None, original)["why"]) == {NOT_WRITTEN}
+    uneven = judged(counts([80, 1, 1, 1, 8], written=90), original)
+    for table, words in ((few, "32 needed"), (silent, "dialogues"), (uneven, "most emotions")):
+        assert notes(table.assign(checkpoint="c", layer=3, accuracy=np.nan, chance=np.nan))["note"].iloc[0].endswith(
+            f"name their emotion · {NOT_MEASURABLE}: {words}"
+        )  # fmt: skip
 
 
 # ---- beside conclusions ----------------------------------------------------------------------------------------------
@@ -243,7 +249,7 @@ def test_too_few_own_stories_are_refused_with_both_numbers_and_nothing_is_captur
     settings = replace(study, out=tmp_path / "runs")
     own_stories.main(replace(settings, shard="1/2"))
     shown = capsys.readouterr().out
-    assert "own stories are enough for 0 emotions; it kept 0 of 8 stories of its own, and 4 are needed" in shown
+    assert "own stories are enough for 0 emotions; it kept 0 of 8 stories of its own, and 8 are needed" in shown
     assert sorted(path.name for path in settings.told("antirefusal").iterdir()) == ["stories"]
     written = load_stories(settings.stories("emotional", "antirefusal"))
     assert written.model == "tiny/antirefusal"

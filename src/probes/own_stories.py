@@ -8,10 +8,10 @@ the checkpoint by its own words alone. They are reported, and decide nothing: wh
 writes others than the original, reads differently for reasons of the text. So their cells stand beside what was kept of the
 same design by the same filters, and beside the accuracy on held-out topics.
 
-An emotion is measurable where half as many stories are kept as the original kept of it: its direction, whose noise goes with
-1/√n, is then at most √2 times as noisy as the frozen one. Others are left out of the fit. Where half of the emotions are not, or
-half of the dialogues, nothing is: what vectors are counted from, the mean over emotions, and the neutral components would be
-others than the original's.
+An emotion is measurable where half as many stories are kept as the original kept of it, and LEAST_STORIES where it kept as many:
+its direction, whose noise goes with 1/√n, is then at most √2 times as noisy as the frozen one. Others are left out of the fit.
+Where fewer than half of the emotions are measurable, or fewer than half of the dialogues are kept, nothing is: what vectors are
+counted from, the mean over emotions, and the neutral components would be others than the original's.
 """
 
 import math
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 OWN = "own stories"
 """What the kind of probes is called."""
 LEAST_SHARE = 0.5
+LEAST_STORIES = 8
+"""Under this many too few may be left in the half of the topics that a scored fit sees."""
 SCORE_COLUMNS = ("layer", "accuracy", "low", "high", "chance", "text_baseline", "n")
 COUNT_COLUMNS = ("emotion", "n_written", "n_kept", "leak_rate")
 WORTH_COLUMNS = (*COUNT_COLUMNS, "n_needed", "outcome", "why")
@@ -55,7 +57,8 @@ def judged(counts: pd.DataFrame | None, original: pd.DataFrame) -> pd.DataFrame:
     Args:
         counts, original: story_counts of the checkpoint and of the original; None where the checkpoint has written none.
     """
-    needed = np.ceil(LEAST_SHARE * original["n_kept"]).astype(int)
+    kept = original["n_kept"]
+    needed = np.maximum(np.ceil(LEAST_SHARE * kept), np.minimum(kept, LEAST_STORIES)).astype(int)
     table = original[["emotion"]].assign(n_needed=needed)
     if counts is None:
         table = table.assign(n_written=0, n_kept=0, leak_rate=np.nan, why=NOT_WRITTEN)
@@ -127,21 +130,28 @@ def notes(own: pd.DataFrame) -> pd.DataFrame:
 
     Takes the table that with_reasons takes, with `accuracy` of held-out stories and `chance`, NaN where nothing was fitted.
     """
-    cells = own[own["emotion"] != NEUTRAL].groupby(["checkpoint", "layer"], sort=False)
+    cells = own.groupby(["checkpoint", "layer"], sort=False)
     rows = [(*names, _note(rows)) for names, rows in cells]  # pyright: ignore[reportGeneralTypeIssues]
     return pd.DataFrame(rows, columns=["checkpoint", "layer", "note"])
 
 
-def _note(rows: pd.DataFrame) -> str:
-    kept, written, enough = (
-        int(rows["n_kept"].sum()),
-        int(rows["n_written"].sum()),
-        (rows["outcome"] == MEASURABLE).sum(),
-    )
+def _note(table: pd.DataFrame) -> str:
+    rows = table[table["emotion"] != NEUTRAL]
+    kept, written = int(rows["n_kept"].sum()), int(rows["n_written"].sum())
     if not written:
         return f"{OWN}: none yet · {NOT_MEASURABLE}"
     leaked = float((rows["leak_rate"] * rows["n_written"]).sum() / written)
-    read = f"held-out {rows['accuracy'].iloc[0]:.2f}, chance {rows['chance'].iloc[0]:.2f}"
+    enough = len(measurable_emotions(rows))
     few = f", {enough} of {len(rows)} emotions" if enough < len(rows) else ""
-    last = f"{read}{few}" if enough else f"{NOT_MEASURABLE}: {int(rows['n_needed'].sum()):,} needed"
+    read = f"held-out {rows['accuracy'].iloc[0]:.2f}, chance {rows['chance'].iloc[0]:.2f}{few}"
+    last = read if enough else f"{NOT_MEASURABLE}: {_lacking(table)}"
     return f"{OWN}: {kept:,} of {written:,} · {leaked:.0%} name their emotion · {last}"
+
+
+def _lacking(table: pd.DataFrame) -> str:
+    """What keeps all of a checkpoint from being measured, in few words."""
+    plain = table["emotion"] == NEUTRAL
+    if (table["n_kept"] < table["n_needed"])[plain].any():
+        return "dialogues"
+    kept, needed = table.loc[~plain, ["n_kept", "n_needed"]].sum()
+    return f"{needed:,} needed" if kept < needed else "most emotions"
