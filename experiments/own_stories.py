@@ -3,10 +3,9 @@
     python experiments/own_stories.py --model tiny
     python experiments/own_stories.py --model qwen3-30b-a3b --preset paper --writer vllm
 
-Runs after fit_probes and train_checkpoint. Writes own_stories/<checkpoint>/{stories,activations,probes}/ as write_stories,
-capture_stories and fit_probes do for the original: same topics, emotions, prompts and noise, same filters. Of a checkpoint that
-keeps too few (probes.own_stories) nothing is captured. A run that was killed goes on where it stopped; one checkpoint is in
-memory at a time, and a shard takes whole checkpoints.
+Runs after fit_probes and train_checkpoint. Writes own_stories/<checkpoint>/{stories,activations,probes}/ as those steps do for the
+original: same topics, emotions, prompts, noise and filters. Nothing is captured where too few are kept (probes.own_stories). A
+killed run goes on where it stopped; one checkpoint is in memory at a time, and a shard takes whole checkpoints.
 """
 
 from collections.abc import Mapping
@@ -42,8 +41,7 @@ def worth_by_layer(settings: Settings, streams: Mapping[str, xr.Dataset]) -> pd.
     """What own stories of every checkpoint are worth, and what is read of held-out ones at the layers of its streams."""
     original, tables = story_counts(*told(settings)), []
     for name, texts in streams.items():
-        table = worth(settings, name, original)
-        path = settings.probes_of(name).with_name("score.csv")
+        table, path = worth(settings, name, original), settings.probes_of(name).with_name("score.csv")
         score = store.read_table(path, SCORE_COLUMNS) if measurable_emotions(table) else None
         tables.append(by_layer(table, score, texts).assign(seed=settings.seed))
     return pd.concat(tables, ignore_index=True)
@@ -53,21 +51,20 @@ def let_write(settings: WriterSettings, checkpoint: Checkpoint) -> None:
     """The texts of a checkpoint, whose writer is gone afterwards. Raises ConventionError where the original had another one."""
     with writer_of(settings, checkpoint) as writer:
         if (by := told(settings)[0].written_by) != writer.written_by:
-            by_whom = f"the original's stories are by {by}, {writer.address} would write by {writer.written_by}"
-            raise ConventionError(f"{by_whom}: what differs might be their doing. Give the --writer of write_stories.")
+            both = f"the original's stories are by {by}, {writer.address} would write by {writer.written_by}"
+            raise ConventionError(f"{both}, and what differs might be their doing. Give the --writer of write_stories.")
         write_to_fit(settings, writer)
 
 
 def fit_own(settings: Settings, checkpoint: Checkpoint) -> None:
     """Activations of what a checkpoint has written, and probes, as far as it has kept enough."""
-    name = checkpoint.name
-    table = worth(settings, name, story_counts(*told(settings)))
-    emotions, why = measurable_emotions(table), table.loc[table["why"] != "", "why"]
+    table = worth(settings, checkpoint.name, story_counts(*told(settings)))
+    emotions, why = measurable_emotions(table), [reason for reason in table["why"] if reason]
     print(f"{checkpoint.address}: own stories are enough for {len(emotions)} emotions", *why[:1], sep="; ")
     if emotions:
         with settings.reading(checkpoint) as engine:
-            capture_stories.read(settings, engine, *told(settings, name))
-        fit_probes.fit(settings, name, emotions)
+            capture_stories.read(settings, engine, *told(settings, checkpoint.name))
+        fit_probes.fit(settings, checkpoint.name, emotions)
 
 
 def main(settings: WritingSettings) -> None:
