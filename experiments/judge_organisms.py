@@ -22,7 +22,7 @@ from probes.verdict import judge
 from probes.wording import told_from
 from settings import command
 from training.organisms.key import read_seal
-from verdict import declared_readings
+from verdict_inputs import declared_readings
 
 
 def without_gates(settings: OrganismSettings, declared: Declaration) -> pd.DataFrame:

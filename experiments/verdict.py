@@ -4,7 +4,8 @@
 
 Writes figures/<model>/verdict/page.html, one file that loads nothing; forest.{csv,html,json} (and .svg, .png where a browser is
 installed); and as CSV the verdicts, the claims of the sealed family, the A/A contrast, the gap with refusals handled otherwise,
-and the tokens of one text in two arms. Where organisms were scored (score_organisms), the page has their detection curve.
+gates of every cell and their strip, and the tokens of one text in two arms. Where organisms were scored (score_organisms), the
+page has their detection curve; where the validity report was written, what words and embeddings alone read.
 """
 
 import pandas as pd
@@ -16,33 +17,23 @@ from probes.detection_figures import detection_curves, read_curve
 from probes.directions import load_probes
 from probes.estimands import by_refusals
 from probes.figures import write_figure
-from probes.gates import GATE_COLUMNS
 from probes.lm import family
 from probes.provenance import provenance
-from probes.readings import concat, load_readings
 from probes.replies import load_replies
 from probes.transcripts import token_readings, transcript_html
 from probes.verdict import judge
 from probes.verdict_page import forest_table, verdict_forest, verdict_page
-from probes.wording import arms_apart
 from settings import Settings, command
-
-
-def declared_readings(settings: Settings, declared: Declaration, names: tuple[str, ...]) -> pd.DataFrame:
-    """Readings of these checkpoints in the declared readout, baseline, layers and emotions."""
-    rows = concat(load_readings(settings.readings(name), declared.layers) for name in names)
-    wanted = (rows["readout"] == declared.readout) & (rows["baseline"] == declared.baseline)
-    return rows[wanted & rows["emotion"].isin(declared.emotions)]
+from verdict_inputs import declared_readings, gate_tables, members, own_answers, strip
 
 
 def judged(settings: Settings, declared: Declaration) -> dict[str, pd.DataFrame]:
     """Verdicts on the sealed claims and what they rest on, as tables."""
-    names, contrast = ("original", *declared.checkpoints), (declared.arm, declared.references[0])
-    rows = declared_readings(settings, declared, names)
-    gates = pd.concat([store.read_table(settings.gates(name), GATE_COLUMNS) for name in names])
-    words = {name: arms_apart(load_replies(settings.replies(name)), *contrast) for name in declared.checkpoints}
-    shown = gates[gates["layer"].isin(declared.layers) & gates["emotion"].isin(declared.emotions)]
-    return {**judge(rows, declared, gates, words), "refusals": by_refusals(rows), "gates": shown}
+    rows, gates = declared_readings(settings, declared, members(declared)), gate_tables(settings, declared)
+    words, rates = own_answers(settings, declared)
+    shown = gates[gates["emotion"].isin(declared.emotions)]
+    beside = {"refusals": by_refusals(rows), "gates": shown, "strip": strip(settings, declared, gates, rates)}
+    return {**judge(rows, declared, gates, words), **beside}
 
 
 def tokens(settings: Settings, declared: Declaration) -> pd.DataFrame:
@@ -63,7 +54,7 @@ def main(settings: Settings) -> None:
     for name, one in {**tables, "tokens": read}.items():
         print(store.write_table(folder / f"{name}.csv", one))
     verdicts, claims = tables["verdicts"], tables["claims"]
-    inputs = {name: settings.readings(name) for name in ("original", *declared.checkpoints)}
+    inputs = {name: settings.readings(name) for name in members(declared)}
     about = provenance(settings, load_probes(settings.probes).about_, {**inputs, "claims": settings.claims})
     figures = {"Gap and level shift": (forest := verdict_forest(table := forest_table(claims, verdicts)))}
     if settings.curve.is_file():
@@ -71,7 +62,7 @@ def main(settings: Settings) -> None:
         figures["What would have been seen: planted doses"] = detection_curves(curve)
     print(*write_figure(folder, "forest", table, forest, about), sep="\n")
     heading = f"One text in two arms: guilty at layer {declared.layers[-1]}, {read['checkpoint'].iloc[0]}"
-    page = verdict_page(verdicts, tables["gates"], figures, {heading: transcript_html(read)}, about)
+    page = verdict_page(verdicts, tables["gates"], tables["strip"], figures, {heading: transcript_html(read)}, about)
     print(store.write_text(folder / "page.html", page))
     print(verdicts["verdict"].value_counts().to_string())
 

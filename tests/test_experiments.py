@@ -413,7 +413,14 @@ def test_a_second_run_finds_everything_there(job, capsys):
 
 # ---- the scripts as commands -----------------------------------------------------------------------------------------
 
-NO_STEPS = ("settings", "train_settings", "writer_settings", "organism_settings", "tour")  # shared, and test_tour's
+NO_STEPS = (
+    "settings",
+    "train_settings",
+    "writer_settings",
+    "organism_settings",
+    "verdict_inputs",
+    "tour",
+)  # shared, and test_tour's
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem not in NO_STEPS)
 
 

@@ -16,6 +16,7 @@ from probes.readings import COLUMNS, LAYER_CONVENTION
 from probes.verdict import HIGHER, INCONCLUSIVE, LOWER, NOTHING, VERDICT_COLUMNS, verdict_of, verdict_table
 from probes.verdict_page import FOREST_COLUMNS, forest_table, verdict_forest, verdict_page
 from small_readings import INJECTION
+from test_gate_strip import STRIP
 
 CHECKPOINTS = ("tuned", "benign_control")
 EMOTIONS = ("masked", "tonic", "silenced", "calm", "blurred")
@@ -202,7 +203,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes(found):
     claims, verdicts = found
     named = verdicts.assign(checkpoint=INJECTION)
     page = verdict_page(
-        named, gates(), {"Gap": verdict_forest(forest_table(claims, verdicts))}, {}, {"note": INJECTION}
+        named, gates(), STRIP, {"Gap": verdict_forest(forest_table(claims, verdicts))}, {}, {"note": INJECTION}
     )
     head, _, rest = page.partition("</script></head>")
     assert INJECTION not in rest
@@ -212,4 +213,4 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes(found):
     assert "TOY" in rest or "Toy units" in rest
     assert 'src="http' not in head
     with pytest.raises(DataError, match=r"no verdicts to show"):
-        verdict_page(verdicts.iloc[:0], gates(), {}, {}, {})
+        verdict_page(verdicts.iloc[:0], gates(), STRIP, {}, {}, {})

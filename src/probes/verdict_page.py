@@ -17,6 +17,7 @@ from probes.cards import shown
 from probes.declaration import SAME_TEXT
 from probes.errors import DataError
 from probes.figure_tables import in_order
+from probes.gate_strip import strip_html
 from probes.gates import NOT_MEASURABLE
 from probes.page import (
     GREY,
@@ -178,6 +179,7 @@ STYLE = """body{font:15px/1.45 Arial,Helvetica,sans-serif;color:#222;max-width:1
 table{border-collapse:collapse;margin:10px 0}td,th{padding:3px 12px 3px 0;text-align:left;vertical-align:top;
 border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}.toy{background:#FFF3E0;border:2px solid #D55E00;padding:8px 12px}
 .prompt{color:#888}.tokens{white-space:pre-wrap;font-family:monospace;max-width:1100px}
+.strip th[colspan]{color:#555;font-weight:400;border-bottom:none}
 td.word{font-weight:600;white-space:nowrap}small{color:#555}"""
 GATES = {
     "layer_accuracy": "accuracy, frozen", "refit_accuracy": "accuracy, refit", "gain_ratio": "gain ÷ original's",
@@ -189,13 +191,15 @@ GATES = {
 def verdict_page(
     verdicts: pd.DataFrame,
     gates: pd.DataFrame,
+    strip: pd.DataFrame,
     figures: Mapping[str, "Figure"],
     transcripts: Mapping[str, str],
     provenance: Mapping[str, Any],
 ) -> str:
-    """The first page: verdicts in words, figures, gates, and one text in two arms. One file that loads nothing.
+    """The first page: verdicts in words, figures, the gate strip, and one text in two arms. One file that loads nothing.
 
     Args:
+        gates: of the cells that are shown, one by one; strip: a line a checkpoint and layer (probes.gate_strip).
         figures: heading → figure.
         transcripts: heading → HTML of probes.transcripts.transcript_html, which is escaped there.
     """
@@ -215,7 +219,7 @@ def verdict_page(
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
         f"<script>{get_plotlyjs()}</script></head><body><h1>{title}</h1>",
         f"<p class='toy'>{shown(TOY_NOTE)}</p>" if is_toy(verdicts) else "", _counts(verdicts), *drawn,
-        _verdict_rows(verdicts), *texts, "<h2>What must hold first: the gates</h2>", _gate_rows(gates),
+        _verdict_rows(verdicts), "<h2>What must hold first: the gates</h2>", strip_html(strip), _gate_rows(gates), *texts,
         f"<details><summary>provenance</summary><pre>{origin}</pre></details></body></html>",
     ]  # fmt: skip
     return "\n".join(parts)
@@ -249,7 +253,8 @@ def _gate_rows(gates: pd.DataFrame) -> str:
         "".join(f"<td>{_cell(row[name])}</td>" for name in ("checkpoint", "layer", "emotion", *GATES))
         for row in gates.to_dict("records")
     ]
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    table = f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    return f"<details><summary>the gates of every cell</summary>{table}</details>"
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,48 @@
+"""What the first page is made of, read from the folders of a run; no model is loaded for it."""
+
+import pandas as pd
+
+from probes import store
+from probes.declaration import Declaration
+from probes.gate_strip import gate_strip, refusal_rates
+from probes.gates import GATE_COLUMNS
+from probes.readings import concat, load_readings
+from probes.replies import load_replies
+from probes.unseen import UNSEEN_COLUMNS
+from probes.wording import arms_apart
+from settings import Settings
+
+
+def members(declared: Declaration) -> tuple[str, ...]:
+    """Checkpoints of the page: the original and those that claims are about."""
+    return "original", *declared.checkpoints
+
+
+def declared_readings(settings: Settings, declared: Declaration, names: tuple[str, ...]) -> pd.DataFrame:
+    """Readings of these checkpoints in the declared readout, baseline, layers and emotions, in every arm."""
+    rows = concat(load_readings(settings.readings(name), declared.layers) for name in names)
+    wanted = (rows["readout"] == declared.readout) & (rows["baseline"] == declared.baseline)
+    return rows[wanted & rows["emotion"].isin(declared.emotions)]
+
+
+def gate_tables(settings: Settings, declared: Declaration) -> pd.DataFrame:
+    """Gates of the members at the declared layers, of every emotion."""
+    gates = pd.concat([store.read_table(settings.gates(name), GATE_COLUMNS) for name in members(declared)])
+    return gates[gates["layer"].isin(declared.layers)]
+
+
+def own_answers(settings: Settings, declared: Declaration) -> tuple[dict[str, float], pd.DataFrame]:
+    """What the words of each member's own answers give away, and how many of these decline; one file is in memory at a time."""
+    arms, words, rates = (declared.arm, declared.references[0]), {}, []
+    for name in members(declared):
+        replies = load_replies(settings.replies(name))
+        words[name] = arms_apart(replies, *arms)
+        rates.append(refusal_rates(replies, arms))
+    return words, pd.concat(rates, ignore_index=True)
+
+
+def strip(settings: Settings, declared: Declaration, gates: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    """The gate strip, with the readers of the validity report where that was written."""
+    report = settings.figure_folder("validity") / "unseen.csv"
+    unseen = store.read_table(report, UNSEEN_COLUMNS) if report.is_file() else None
+    return gate_strip(gates, declared.emotions, rates, unseen)
