@@ -21,9 +21,8 @@ from probes.declaration import Declaration, seal
 from probes.directions import DOT, Readout, load_probes
 from probes.equivalence import DELTA
 from probes.lm import Checkpoint, family
-from probes.readings import save_readings
 from probes.replies import load_replies
-from read_replies import with_anchored
+from read_replies import keep
 from settings import command
 from training.organisms.doses import dose_table
 from training.organisms.key import read_seal
@@ -51,8 +50,7 @@ def read(settings: OrganismSettings, checkpoint: Checkpoint) -> xr.Dataset:
     """One checkpoint's answers and their readings at --layers; the activations they were taken from."""
     let_answer(settings, checkpoint)
     activations, name = captured(settings, checkpoint), checkpoint.name
-    readings = load_probes(settings.probes).read(activations, [DOT])
-    save_readings(settings.readings(name), with_anchored(settings, readings, name))
+    keep(settings, load_probes(settings.probes).read(activations, [DOT]), activations, name)
     return activations
 
 

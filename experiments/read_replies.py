@@ -4,6 +4,7 @@
 
 Writes readings/<checkpoint>.parquet: one row a reply, layer, emotion and readout. The paper's readout is taken at every
 fitted layer, for figures over layers; the others at --layers, anchored ones where the gates let them through (check_gates).
+activations/centres_<checkpoint>.safetensors keeps where one text lies in each arm, for directions that are no emotion's.
 Writes readings/<checkpoint>.follow_up.parquet too, at --layers: the last token of the turn that asks how it feels about the
 answer, and its reply.
 """
@@ -12,11 +13,12 @@ import pandas as pd
 import xarray as xr
 
 from probes import store
-from probes.activations import capture, select_layers
+from probes.activations import capture, save_activations, select_layers
 from probes.anchors import anchored_readings
 from probes.directions import MEAN_OF_TOKEN_COSINES, READINGS, EmotionProbes, load_probes
 from probes.gates import GATE_COLUMNS, NOT_MEASURABLE
 from probes.lm import Engine, family
+from probes.placebo_bands import text_centres
 from probes.readings import concat, save_readings
 from probes.replies import check_one_writer, load_replies
 from settings import Settings, ShardedSettings, command
@@ -39,6 +41,14 @@ def with_anchored(settings: Settings, readings: pd.DataFrame, checkpoint: str) -
     return concat(table for table in (readings, anchored_readings(readings, own, original)) if not table.empty)
 
 
+def keep(settings: Settings, readings: pd.DataFrame, replies: xr.Dataset, checkpoint: str) -> pd.DataFrame:
+    """Write readings of a checkpoint's answers with anchored ones, and where its answers lie, for directions of no emotion."""
+    centres = text_centres(select_layers(replies, settings.shown_layers))
+    save_activations(settings.centres(checkpoint), centres)
+    save_readings(settings.readings(checkpoint), whole := with_anchored(settings, readings, checkpoint))
+    return whole
+
+
 def read_follow_ups(settings: Settings, probes: EmotionProbes, engine: Engine) -> pd.DataFrame:
     """Readings of what a checkpoint says about its answers, before it says it and over what it says."""
     model, layers = engine.model, settings.shown_layers
@@ -50,8 +60,7 @@ def read_checkpoint(settings: Settings, probes: EmotionProbes, engine: Engine) -
     """One checkpoint's replies, in that checkpoint."""
     model, name = engine.model, engine.model.checkpoint.name
     activations = capture(model, load_replies(settings.replies(name)), probes.layers, engine=engine)
-    readings = with_anchored(settings, read(settings, probes, activations), name)
-    save_readings(settings.readings(name), readings)
+    readings = keep(settings, read(settings, probes, activations), activations, name)
     save_readings(settings.readings(name, "follow_up"), read_follow_ups(settings, probes, engine))
     transferred = ", fitted on another checkpoint of it" if probes.is_transfer(activations.attrs) else ""
     print(f"{model.address}: {len(readings)} readings by probes of {probes.source()}{transferred}")

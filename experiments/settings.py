@@ -203,6 +203,10 @@ class Settings:
     def readings(self, checkpoint: str, turn: str = "answer") -> Path:
         return self.folder / "readings" / f"{_turn_of(checkpoint, turn)}.parquet"
 
+    def centres(self, checkpoint: str) -> Path:
+        """Where a checkpoint's reading of one text lies in each arm, at the shown layers."""
+        return self.activations(f"centres_{checkpoint}")
+
     def figure_folder(self, figure: str) -> Path:
         return self.figures / self.entry.name / figure
 

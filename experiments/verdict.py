@@ -3,7 +3,8 @@
     python experiments/verdict.py --model tiny
 
 Writes figures/<model>/verdict/page.html, one file that loads nothing; forest.{csv,html,json} (and .svg, .png where a browser is
-installed); and as CSV the verdicts, the claims of the sealed family, the A/A contrast, the gap with refusals handled otherwise,
+installed); and as CSV the verdicts, the claims of the sealed family, the A/A contrast, what
+placebos read, the gap with refusals handled otherwise,
 gates of every cell and their strip, and the tokens of one text in two arms. Where organisms were scored (score_organisms), the
 page has their detection curve; where the validity report was written, what words and embeddings alone read.
 """
@@ -18,22 +19,26 @@ from probes.directions import load_probes
 from probes.estimands import by_refusals
 from probes.figures import write_figure
 from probes.lm import family
+from probes.placebo_bands import within_placebos
 from probes.provenance import provenance
 from probes.replies import load_replies
 from probes.transcripts import token_readings, transcript_html
 from probes.verdict import judge
 from probes.verdict_page import forest_table, verdict_forest, verdict_page
 from settings import Settings, command
-from verdict_inputs import declared_readings, gate_tables, members, own_answers, strip
+from verdict_inputs import bands, declared_readings, gate_tables, members, own_answers, strip
 
 
 def judged(settings: Settings, declared: Declaration) -> dict[str, pd.DataFrame]:
     """Verdicts on the sealed claims and what they rest on, as tables."""
     rows, gates = declared_readings(settings, declared, members(declared)), gate_tables(settings, declared)
     words, rates = own_answers(settings, declared)
+    tables = judge(rows, declared, gates, words)
+    placebos = bands(settings, declared, tables["claims"], gates)
+    verdicts = within_placebos(tables["verdicts"], tables["claims"], placebos, declared.references[0])
+    beside = {"verdicts": verdicts, "refusals": by_refusals(rows), "placebos": placebos}
     shown = gates[gates["emotion"].isin(declared.emotions)]
-    beside = {"refusals": by_refusals(rows), "gates": shown, "strip": strip(settings, declared, gates, rates)}
-    return {**judge(rows, declared, gates, words), **beside}
+    return {**tables, **beside, "gates": shown, "strip": strip(settings, declared, gates, rates)}
 
 
 def tokens(settings: Settings, declared: Declaration) -> pd.DataFrame:
@@ -56,7 +61,9 @@ def main(settings: Settings) -> None:
     verdicts, claims = tables["verdicts"], tables["claims"]
     inputs = {name: settings.readings(name) for name in members(declared)}
     about = provenance(settings, load_probes(settings.probes).about_, {**inputs, "claims": settings.claims})
-    figures = {"Gap and level shift": (forest := verdict_forest(table := forest_table(claims, verdicts)))}
+    figures = {
+        "Gap and level shift": (forest := verdict_forest(table := forest_table(claims, verdicts, tables["placebos"])))
+    }
     if settings.curve.is_file():
         curve = beside_organisms(read_curve(settings.curve), claims, verdicts, declared)
         figures["What would have been seen: planted doses"] = detection_curves(curve)

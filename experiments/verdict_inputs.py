@@ -3,14 +3,17 @@
 import pandas as pd
 
 from probes import store
+from probes.activations import load_activations
 from probes.declaration import Declaration
 from probes.gate_strip import gate_strip, refusal_rates
 from probes.gates import GATE_COLUMNS
+from probes.placebo_bands import placebo_bands, placebo_probes
 from probes.readings import concat, load_readings
 from probes.replies import load_replies
 from probes.unseen import UNSEEN_COLUMNS
 from probes.wording import arms_apart
 from settings import Settings
+from validity_report import bank_of
 
 
 def members(declared: Declaration) -> tuple[str, ...]:
@@ -46,3 +49,10 @@ def strip(settings: Settings, declared: Declaration, gates: pd.DataFrame, rates:
     report = settings.figure_folder("validity") / "unseen.csv"
     unseen = store.read_table(report, UNSEEN_COLUMNS) if report.is_file() else None
     return gate_strip(gates, declared.emotions, rates, unseen)
+
+
+def bands(settings: Settings, declared: Declaration, claims: pd.DataFrame, gates: pd.DataFrame) -> pd.DataFrame:
+    """What directions without an emotion read in the place of those of the claims."""
+    placebos = placebo_probes(bank_of(settings), declared.layers, seed=settings.seed)
+    centres = {name: load_activations(settings.centres(name)) for name in members(declared)}
+    return placebo_bands(placebos, centres, claims, gates, declared.shift_arm)

@@ -5,7 +5,7 @@ import pytest
 
 from probes.errors import DataError
 from probes.moments import moments_of
-from probes.null_directions import _root, placebo_labels, placebo_reads, random_reads, shuffled_reads
+from probes.null_directions import placebo_labels, placebo_reads, random_reads, shuffled_reads, square_root
 from probes.unseen import ALL, UNSEEN_COLUMNS
 from test_unseen import NAMES, TOPICS, WIDTH, bank
 
@@ -38,7 +38,7 @@ def test_where_stories_scatter_along_emotion_matched_directions_do_as_well_as_pr
 def test_matched_directions_have_the_covariance_of_the_stories(synthetic_activations):
     there, _ = bank(synthetic_activations, per_cell=6)
     covariance = there.moments.covariance(0, [0])
-    root = _root(covariance)
+    root = square_root(covariance)
     np.testing.assert_allclose(root @ root.T, covariance, atol=1e-6 * np.abs(covariance).max())
 
 

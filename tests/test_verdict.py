@@ -12,8 +12,9 @@ from probes.declaration import Declaration
 from probes.errors import DataError
 from probes.estimands import HALVES, neutral_halves
 from probes.gates import MEASURABLE, NO_CLAIM, NOT_MEASURABLE
+from probes.null_directions import MATCHED
 from probes.readings import COLUMNS, LAYER_CONVENTION
-from probes.verdict import HIGHER, INCONCLUSIVE, LOWER, NOTHING, VERDICT_COLUMNS, verdict_of, verdict_table
+from probes.verdict import CLAIM, HIGHER, INCONCLUSIVE, LOWER, NOTHING, VERDICT_COLUMNS, verdict_of, verdict_table
 from probes.verdict_page import FOREST_COLUMNS, forest_table, verdict_forest, verdict_page
 from small_readings import INJECTION
 from test_gate_strip import STRIP
@@ -57,6 +58,13 @@ def gates(**outcomes: str) -> pd.DataFrame:
         for name in CHECKPOINTS for emotion in EMOTIONS
     ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def bands(claims: pd.DataFrame) -> pd.DataFrame:
+    """What placebos read: ±.6 in the place of every claim on the same text, and a kind that is not drawn."""
+    same = claims[(claims["text_source"] == "original") & (claims["outcome"] != NOT_MEASURABLE)][CLAIM]
+    both = pd.concat([same.assign(placebo=MATCHED), same.assign(placebo="topic")], ignore_index=True)
+    return both.assign(low=-0.6, high=0.6, n_directions=1000)
 
 
 def verdicts_of(readings: pd.DataFrame, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -121,7 +129,7 @@ def test_what_the_gates_keep_out_is_not_measurable_and_never_nothing(readings):
     words = verdicts.set_index(["checkpoint", "emotion"])["verdict"]
     assert words["tuned"][["masked", "calm"]].tolist() == [NOT_MEASURABLE] * 2
     assert words["tuned"]["silenced"] == LOWER
-    table = forest_table(claims, verdicts)
+    table = forest_table(claims, verdicts, bands(claims))
     lost = table[(table["checkpoint"] == "tuned") & (table["emotion"] == "calm")]
     assert lost["mean"].isna().all()
     assert set(lost["verdict"]) == {NOT_MEASURABLE}
@@ -188,7 +196,7 @@ def test_one_estimand_alone_carries_no_verdict(found):
 def test_the_forest_is_drawn_again_from_its_csv_and_stamped(found, tmp_path):
     from probes import store
 
-    table = forest_table(*found)
+    table = forest_table(*found, bands(found[0]))
     assert tuple(table.columns) == FOREST_COLUMNS
     figure = verdict_forest(table)
     path = store.write_table(tmp_path / "forest.csv", table)
@@ -197,13 +205,21 @@ def test_the_forest_is_drawn_again_from_its_csv_and_stamped(found, tmp_path):
     words = [note.text for note in figure.layout.annotations]
     assert sum("TOY MODEL" in text for text in words) == 1
     assert words.count(HIGHER) == 2
+    assert table["placebo_low"].notna().tolist() == (table["estimand"] != "gap, own answers").tolist()
+    behind = [shape for shape in figure.layout.shapes if (shape.x0, shape.x1) == (-0.6, 0.6)]
+    assert len(behind) == table["placebo_low"].notna().sum()
 
 
 def test_the_page_is_one_file_that_loads_nothing_and_escapes(found):
     claims, verdicts = found
-    named = verdicts.assign(checkpoint=INJECTION)
+    named = verdicts.assign(checkpoint=INJECTION, within_placebos=verdicts["emotion"] == "tonic")
     page = verdict_page(
-        named, gates(), STRIP, {"Gap": verdict_forest(forest_table(claims, verdicts))}, {}, {"note": INJECTION}
+        named,
+        gates(),
+        STRIP,
+        {"Gap": verdict_forest(forest_table(claims, verdicts, bands(claims)))},
+        {},
+        {"note": INJECTION},
     )
     head, _, rest = page.partition("</script></head>")
     assert INJECTION not in rest
@@ -212,5 +228,6 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes(found):
     assert "src=" not in rest.replace("&lt;img src=", "")
     assert "TOY" in rest or "Toy units" in rest
     assert 'src="http' not in head
+    assert "Of the 3 that read higher or lower, 1 rest on no more than directions without an emotion" in rest
     with pytest.raises(DataError, match=r"no verdicts to show"):
         verdict_page(verdicts.iloc[:0], gates(), STRIP, {}, {}, {})

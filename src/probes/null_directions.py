@@ -17,6 +17,8 @@ import xarray as xr
 from probes.directions import CENTRED_DOT, EmotionProbes
 from probes.unseen import ALL, UNSEEN_COLUMNS, Bank, aucs_of, labelled, neutral_of, own_stories, share_of_right, wilson
 
+MATCHED = "covariance_matched"
+"""Directions that stories scatter along."""
 LEAST_OF_A_KIND = 10
 """Stories that each side of a placebo needs."""
 PLACEBO_COLUMNS = ("placebo", "layer", "accuracy", "low", "high", "chance", "n", "kinds", "note")
@@ -41,12 +43,12 @@ def random_reads(bank: Bank, n_random: int = 1000, seed: int = 0) -> pd.DataFram
         stories = held_out["mean"].sel(layer=layer).values.astype(np.float64)
         stories -= stories.mean(axis=0)
         noise = rng.standard_normal((stories.shape[1], n_random))
-        kinds = {"isotropic": noise, "covariance_matched": _root(bank.moments.covariance(layer, [0])) @ noise}
+        kinds = {"isotropic": noise, MATCHED: square_root(bank.moments.covariance(layer, [0])) @ noise}
         blocks += [_spread(_aucs(bank, stories @ d), emotions).assign(layer=layer, reader=k) for k, d in kinds.items()]
     return labelled(pd.concat(blocks, ignore_index=True), held_out, UNSEEN_COLUMNS)
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
+def square_root(covariance: np.ndarray) -> np.ndarray:
     """A matrix whose product with its own transpose is the covariance, which may lack rank: few stories, many features."""
     slack = 1e-9 * np.trace(covariance) / len(covariance)
     return np.linalg.cholesky(covariance + slack * np.eye(len(covariance)))
@@ -142,7 +144,7 @@ def placebo_reads(bank: Bank, recipe: str = "sofroniew", seed: int = 0) -> tuple
     """
     reads, own = [], []
     for placebo, labels in placebo_labels(bank.held_out).items():
-        some = _well_filled(labels)
+        some = well_filled(labels)
         if len(some) < 2:
             own.append(_no_placebo(placebo, labels))
             continue
@@ -155,7 +157,8 @@ def placebo_reads(bank: Bank, recipe: str = "sofroniew", seed: int = 0) -> tuple
     return labelled(pd.concat(reads, ignore_index=True), bank.held_out, UNSEEN_COLUMNS), table
 
 
-def _well_filled(labels: np.ndarray) -> np.ndarray:
+def well_filled(labels: np.ndarray) -> np.ndarray:
+    """Labels of LEAST_OF_A_KIND stories or more."""
     names, counts = np.unique(labels, return_counts=True)
     return names[counts >= LEAST_OF_A_KIND]
 

@@ -40,6 +40,8 @@ VERDICT_COLUMNS = (
     "smallest_effect", "delta", "a_a_low", "a_a_high", "n_questions", "gain_ratio", "family", "family_sha", "probes",
 )  # fmt: skip
 CELL = ["checkpoint", "layer", "emotion"]
+CLAIM = [*CELL, "text_source", "arm", "reference"]
+"""What tells one claim of a family from another."""
 BY_GAP, BY_LEVEL, BY_BOTH = "gap", "level shift", "gap and level shift"
 MOST_AUC = 0.55
 """Beyond this words alone tell (MEASUREMENT)."""

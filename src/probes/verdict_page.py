@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from probes.cards import shown
@@ -19,6 +20,7 @@ from probes.errors import DataError
 from probes.figure_tables import in_order
 from probes.gate_strip import strip_html
 from probes.gates import NOT_MEASURABLE
+from probes.null_directions import MATCHED
 from probes.page import (
     GREY,
     GRID,
@@ -35,7 +37,7 @@ from probes.page import (
     nine_digits,
     safe,
 )
-from probes.verdict import CELL, HIGHER, LOWER, NO_CLAIM, NOTHING
+from probes.verdict import CELL, CLAIM, HIGHER, LOWER, NO_CLAIM, NOTHING
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -47,22 +49,32 @@ ESTIMANDS = {
 """What a point is → its marker."""
 FOREST_COLUMNS = (
     "model", "checkpoint", "label", "seed", "evidence", "layer", "emotion", "estimand", "mean", "low", "high", "n_questions",
-    "delta", "a_a_low", "a_a_high", "verdict", "readout", "probes", "family", "family_sha",
+    "delta", "a_a_low", "a_a_high", "placebo_low", "placebo_high", "n_placebos", "verdict", "readout",
+    "probes", "family", "family_sha",
 )  # fmt: skip
 COLOURS = {HIGHER: "#D55E00", LOWER: "#0072B2", NOTHING: "#009E73", NO_CLAIM: "#8C6D31", NOT_MEASURABLE: GREY}
-LAYER_ROWS = 22
+PLACEBO = "#D9CBEF"
+LAYER_ROWS = 30
 """Pixels of a line of the forest."""
 CAPTION = (
     "Anchored units: 0 is how the same checkpoint reads a plain dialogue, 1 how it reads a held-out story of the emotion. Gap: "
     "harmful − affect, within a checkpoint. Level shift: the benign answer of the original in this checkpoint − in the other. "
-    "Simultaneous 95 % intervals of the family {family} ({sha}), {n} questions. Grey band: ±δ = {delta:g}; dark band: the A/A "
-    "contrast of neutral sentences. {toy}"
+    "Simultaneous 95 % intervals of the family {family} ({sha}), {n} questions, {readout}. Grey band: ±δ = {delta:g}; dark band: "
+    "the A/A contrast of neutral sentences; violet bar behind a point of the same text: what the middle 95 % of {placebos:,.0f} "
+    "directions without an emotion read in its place. {toy}"
 )
 
 
-def forest_table(claims: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """What the forest shows, in the order of drawing: FOREST_COLUMNS. Cells that are not measurable have no numbers."""
+def forest_table(claims: pd.DataFrame, verdicts: pd.DataFrame, bands: pd.DataFrame) -> pd.DataFrame:
+    """What the forest shows, in the order of drawing: FOREST_COLUMNS. Cells that are not measurable have no numbers.
+
+    Args:
+        bands: what placebos read in the place of an emotion (probes.placebo_bands); own answers have none.
+    """
     rows = claims.merge(verdicts[[*CELL, "verdict", "a_a_low", "a_a_high"]], on=CELL, how="left")
+    names = {"low": "placebo_low", "high": "placebo_high", "n_directions": "n_placebos"}
+    drawn = bands[bands["placebo"] == MATCHED].rename(columns=names)[[*CLAIM, *names.values()]]
+    rows = rows.merge(drawn, on=CLAIM, how="left", validate="1:1")
     rows = rows.assign(estimand=[_estimand(row) for row in rows.to_dict("records")])
     rows = rows[rows["estimand"] != ""].drop(columns=["low", "high"])
     rows = rows.rename(columns={"low_simultaneous": "low", "high_simultaneous": "high"})
@@ -98,7 +110,7 @@ def verdict_forest(table: pd.DataFrame) -> "Figure":
     legends = [Legend("checkpoint", labels), Legend("estimand", distinct(table, "estimand"))]
     caption = CAPTION.format(
         family=first["family"], sha=first["family_sha"][:12], n=f"{table['n_questions'].max():g}", delta=first["delta"],
-        toy=TOY_NOTE if is_toy(table) else "",
+        readout=first["readout"], placebos=table["n_placebos"].max(), toy=TOY_NOTE if is_toy(table) else "",
     )  # fmt: skip
     panel, titles = (640, LAYER_ROWS * len(lines)), [[f"layer {layer}" for layer in layers]]
     figure = framed_panels(table, "Verdicts", titles, panel, legends, 50, caption)
@@ -116,14 +128,14 @@ def verdict_forest(table: pd.DataFrame) -> "Figure":
 
 def _range(table: pd.DataFrame) -> list[float]:
     """The numbers with room at the right for the verdicts."""
-    low, high = float(table["low"].min()), float(table["high"].max())
+    ends = table[["low", "high", "placebo_low", "placebo_high"]].to_numpy(float)
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
     return [min(low, -0.15) - 0.05 * (high - low), high + 0.45 * (high - low)]
 
 
 def _add_layer(figure: "Figure", part: pd.DataFrame, lines: list, hues: Mapping[str, str], column: int) -> None:
     for (label, estimand), points in part.groupby(["label", "estimand"], sort=False):
-        shift = (list(ESTIMANDS).index(str(estimand)) - 1.5) * 0.16
-        y = [lines.index((emotion, label)) + shift for emotion in points["emotion"]]
+        y = [_place(row, lines) for row in points.to_dict("records")]
         look = {"symbol": ESTIMANDS[str(estimand)], "size": 6, "color": hues[str(label)]}
         trace = {"type": "scatter", "mode": "markers", "x": points["mean"].tolist(), "y": y, "marker": look}
         words = {"hovertext": [_hover(row) for row in points.to_dict("records")], "hoverinfo": "text"}
@@ -136,8 +148,16 @@ def _add_layer(figure: "Figure", part: pd.DataFrame, lines: list, hues: Mapping[
         if pd.notna(row["a_a_low"]):
             _add_band(figure, (row["a_a_low"], row["a_a_high"]), (place - 0.42, place + 0.42), "#BBBBBB", column)
         _add_word(figure, row["verdict"], place, column)
+    for row in part[part["placebo_low"].notna()].to_dict("records"):
+        place = _place(row, lines)
+        _add_band(figure, (row["placebo_low"], row["placebo_high"]), (place - 0.07, place + 0.07), PLACEBO, column)
     for edge in range(len(hues), len(lines), len(hues)):
         _add_band(figure, (-1e3, 1e3), (edge - 0.5, edge - 0.49), GREY, column)
+
+
+def _place(row: Mapping[Any, Any], lines: list) -> float:
+    """Height of a point: the line of its emotion and checkpoint, and in it that of its estimand."""
+    return lines.index((row["emotion"], row["label"])) + (list(ESTIMANDS).index(row["estimand"]) - 1.5) * 0.2
 
 
 def _add_band(figure: "Figure", x: tuple[float, float], y: tuple[float, float], colour: str, column: int) -> None:
@@ -167,9 +187,10 @@ def _hover(row: Mapping[Any, Any]) -> str:
     facts = [
         f"{row['label']} · {row['emotion']} · layer {row['layer']} · {row['estimand']}",
         f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['n_questions']:g} questions",
+        f"placebos [{row['placebo_low']:+.3f}, {row['placebo_high']:+.3f}]" if pd.notna(row["placebo_low"]) else "",
         str(row["verdict"]),
     ]
-    return "<br>".join(map(safe, facts))
+    return "<br>".join(map(safe, filter(None, facts)))
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
@@ -227,10 +248,12 @@ def verdict_page(
 
 def _counts(verdicts: pd.DataFrame) -> str:
     first = verdicts.iloc[0]
-    words = verdicts["verdict"].value_counts()
+    words, moved = verdicts["verdict"].value_counts(), verdicts["verdict"].isin([HIGHER, LOWER])
     told = ", ".join(f"{word} {count}" for word, count in words.items())
     about = (
-        f"Of {len(verdicts)} cells (checkpoint × emotion × layer): {told}. Family {first['family']} ({first['family_sha'][:12]}), "
+        f"Of {len(verdicts)} cells (checkpoint × emotion × layer): {told}. Of the {moved.sum()} that read higher or lower, "
+        f"{(moved & verdicts['within_placebos']).sum()} rest on no more than directions without an emotion read of the same texts "
+        f"(violet in the figure). Family {first['family']} ({first['family_sha'][:12]}), "
         f"δ {first['delta']:g}. Probes: {first['probes']}. One training run a checkpoint: these weights."
     )
     return f"<p>{shown(about, 600)}</p>"
