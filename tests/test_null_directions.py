@@ -89,3 +89,12 @@ def test_a_covariance_that_was_not_kept(synthetic_activations):
     bare = there._replace(moments=moments_of(stories, there.moments.folds, second_moment=False))
     with pytest.raises(DataError, match="was not kept"):
         random_reads(bare, n_random=10)
+
+
+def test_a_covariance_without_full_rank_has_a_root():
+    """Rounding to single precision makes some eigenvalues negative."""
+    few = np.random.default_rng(0).standard_normal((8, 40)) * np.geomspace(1, 1e3, 40)
+    covariance = np.cov(few.T).astype(np.float32).astype(np.float64)
+    assert np.linalg.eigvalsh(covariance).min() < 0
+    root = square_root(covariance)
+    np.testing.assert_allclose(root @ root.T, covariance, atol=1e-6 * np.trace(covariance))

@@ -49,9 +49,12 @@ def random_reads(bank: Bank, n_random: int = 1000, seed: int = 0) -> pd.DataFram
 
 
 def square_root(covariance: np.ndarray) -> np.ndarray:
-    """A matrix whose product with its own transpose is the covariance, which may lack rank: few stories, many features."""
-    slack = 1e-9 * np.trace(covariance) / len(covariance)
-    return np.linalg.cholesky(covariance + slack * np.eye(len(covariance)))
+    """A matrix whose product with its own transpose is the covariance, which may lack rank: few stories, many features.
+
+    From eigenvalues: of a covariance without full rank some are negative by rounding, which a Cholesky factor does not survive.
+    """
+    variances, axes = np.linalg.eigh(covariance)
+    return axes * np.sqrt(np.maximum(variances, 0))
 
 
 def _aucs(bank: Bank, scores: np.ndarray) -> np.ndarray:
