@@ -236,24 +236,24 @@ def _lacking_memory(entry: ModelEntry) -> list[str]:
 
     from probes.lm.memory import total_bytes
 
-    on_gpu = torch.cuda.is_available()
-    there, needed = total_bytes("cuda" if on_gpu else "cpu"), (BFLOAT16 if on_gpu else FLOAT32) * entry.billions * 1e9
-    gpu = [] if on_gpu else ["a GPU: this machine would run the model on its CPU"]
-    where = f"{'GPU ' if on_gpu else ''}memory: {needed / 1e9:,.0f} GB of weights, {there / 1e9:,.0f} GB here"
-    return gpu + ([where] if needed > there else [])
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    there, needed = sum(map(total_bytes, gpus or ["cpu"])), (BFLOAT16 if gpus else FLOAT32) * entry.billions * 1e9
+    lacking = [] if gpus else ["a GPU: this machine would run the model on its CPU"]
+    where = f"{'GPU ' if gpus else ''}memory: {needed / 1e9:,.0f} GB of weights, {there / 1e9:,.0f} GB here"
+    return lacking + ([where] if needed > there else [])
 
 
 def memory_words(entry: ModelEntry) -> str:
     """What the model takes and what is free where it would be loaded. Raises what lm.weights.parameters raises."""
     from probes.lm.memory import free_bytes
-    from probes.lm.model import placement
+    from probes.lm.model import devices_for, placement
     from probes.lm.weights import parameters
 
-    dtype, device = placement()
-    needed = parameters(entry) * dtype.itemsize
+    needed = parameters(entry) * placement()[0].itemsize
+    devices = devices_for(needed)
     return (
-        f"weights {needed / 1e9:,.2f} GB and second moments {summing_bytes(entry) / 1e9:,.2f} GB, {free_bytes(device) / 1e9:,.1f} "
-        f"GB free on {device}"
+        f"weights {needed / 1e9:,.2f} GB and second moments {summing_bytes(entry) / 1e9:,.2f} GB, "
+        f"{sum(map(free_bytes, devices)) / 1e9:,.1f} GB free on {' and '.join(devices)}"
     )
 
 

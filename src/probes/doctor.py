@@ -45,7 +45,7 @@ class Doctor:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU."""
     device: str | None = None
-    """Where the model runs; by default the GPU if there is one."""
+    """Where the model runs; by default the GPU if there is one, or all where one does not hold it; auto for all anyway."""
     merged: Path | None = None
     """Folder with a trained checkpoint as a whole model (experiments/export_checkpoint.py), which vllm reads."""
     json: bool = False

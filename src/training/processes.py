@@ -15,7 +15,7 @@ from peft import PeftModel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from probes.errors import ConventionError
-from probes.lm.model import Model, load
+from probes.lm.model import Model, load, placement
 from probes.parts import Parts
 from training.recipes import Grpo, Stage
 
@@ -81,13 +81,13 @@ def cut_up() -> bool:
 def load_here(name: str) -> Model:
     """A model where this process is to train it. Raises what lm.load raises.
 
-    One process takes what lm.load takes, each of several its own GPU. Before FSDP2 cuts a model up it lies in the memory of
+    One process takes one GPU, each of several its own. Before FSDP2 cuts a model up it lies in the memory of
     the CPU, in bfloat16 as it will be on the GPUs: accelerate has the first process of a machine read it and the others wait
     with empty tensors (cpu_ram_efficient_loading).
     """
     unset_hf_deepspeed_config()  # of the stage before: by it transformers would cut the next base up while it is read
     if here().num_processes == 1:
-        return load(name)
+        return load(name, device=placement()[1])  # a model that one GPU does not hold is for FSDP2 to cut up
     if cut_up():
         return load(name, dtype=torch.bfloat16, device="cpu")
     device = own_device()

@@ -52,7 +52,7 @@ def verdict(engine: Engine, attached: Pooled | None = None, reference: Model | N
     """
     case = case_of(engine, reference)
     checks = {**CHECKS, "adapter merged against attached": lambda case: _adapter(case, attached)}
-    about = {**about_engine(engine), "device": str(case.model.network.device)}
+    about = {**about_engine(engine), "device": ", ".join(case.model.devices)}
     return Verdict(about, tuple(line_of(name, check, case) for name, check in checks.items()))
 
 

@@ -41,7 +41,7 @@ def _of_batch(model: Model, passages: Sequence[Passage]) -> np.ndarray:
     pad = model.tokenizer.pad_token_id
     assert isinstance(pad, int)
     ids, attention, span = (tensor.to(model.network.device) for tensor in pad_batch(passages, pad, "right"))
-    hidden = model.trunk(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
+    hidden = model.trunk(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state.to(ids.device)
     text, position = span.nonzero(as_tuple=True)
     before, said = hidden[text, position - 1], ids[text, position]
     log_p = torch.cat([_log_p(model, *part) for part in zip(before.split(ROWS), said.split(ROWS), strict=True)])
@@ -56,4 +56,4 @@ def _log_p(model: Model, hidden: Tensor, said: Tensor) -> Tensor:
     scores = head(hidden).float()
     if cap := getattr(model.network.config.get_text_config(), "final_logit_softcapping", None):  # Gemma 2
         scores = cap * torch.tanh(scores / cap)
-    return scores.log_softmax(dim=-1).gather(1, said[:, None])[:, 0]
+    return scores.log_softmax(dim=-1).gather(1, said[:, None].to(scores.device))[:, 0].to(said.device)

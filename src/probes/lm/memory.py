@@ -4,6 +4,7 @@ What is counted is the weights alone, from the shapes in their files: whoever ha
 """
 
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -16,16 +17,18 @@ from probes.lm.weights import parameters
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def check_memory(entry: ModelEntry, dtype: torch.dtype, device: str) -> None:
-    """Raises TooLargeError where the weights are larger than what is free on the device, and what parameters raises."""
-    count, free = parameters(entry), free_bytes(device)
-    if torch.device(device).type == "meta" or count * dtype.itemsize <= free:  # on meta nothing takes any
+def check_memory(entry: ModelEntry, dtype: torch.dtype, devices: Sequence[str]) -> None:
+    """Raises TooLargeError where the weights are larger than what is free on the devices together, and what parameters raises."""
+    count, free = parameters(entry), sum(map(free_bytes, devices))
+    if count * dtype.itemsize <= free:
         return
     smaller = [f"in bfloat16 ({_gb(count * 2)})"] if dtype.itemsize > 2 else []
-    elsewhere = "a GPU" if device == "cpu" else "a larger GPU, or end what else runs on this one"
+    more = "larger GPUs or more, which one process sees, or end what else runs there"
+    elsewhere = "a GPU" if list(devices) == ["cpu"] else more
     raise TooLargeError(
-        f"{entry.name} takes {_gb(count * dtype.itemsize)} in {str(dtype).removeprefix('torch.')}, and {device} has {_gb(free)} "
-        f"free. Nothing was loaded. Load it {', '.join([*smaller, f'on {elsewhere}'])}, or take a smaller model."
+        f"{entry.name} takes {_gb(count * dtype.itemsize)} in {str(dtype).removeprefix('torch.')}, and {' and '.join(devices)} "
+        f"{'has' if len(devices) == 1 else 'have'} {_gb(free)} free. Nothing was loaded. Load it "
+        f"{', '.join([*smaller, f'on {elsewhere}'])}, or take a smaller model."
     )
 
 

@@ -13,8 +13,18 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from probes.errors import DataError, UnknownNameError
 from probes.lm.checkpoints import Checkpoint, ModelEntry, find_checkpoint, model_entry
-from probes.lm.memory import check_memory
-from probes.lm.weights import attention, load_architecture, load_base, merge_adapter, text_model, weights_sha
+from probes.lm.device_map import ROOM, device_map, dispatch
+from probes.lm.memory import check_memory, free_bytes
+from probes.lm.weights import (
+    attention,
+    load_architecture,
+    load_base,
+    merge_adapter,
+    parameters,
+    text_model,
+    weights_sha,
+    without_weights,
+)
 from probes.lm.writers import Writer
 
 if TYPE_CHECKING:
@@ -24,6 +34,8 @@ RANDOM_WEIGHTS = "random weights"
 """How the hash begins of a base whose weights are in no file."""
 WITHOUT_WEIGHTS = "meta"
 """The device of a network that is a shape alone."""
+ALL_GPUS = "auto"
+"""The device of a network that lies on all GPUs that this process sees, some blocks on each (probes.lm.device_map)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,13 @@ class Model(Writer):
 
     def __repr__(self) -> str:
         shape = f"{self.entry.layers} layers × {self.entry.width}"
-        return f"Model({self.address}, revision {self.revision}, {shape}, {self.network.dtype}, {self.network.device})"
+        where = ", ".join(self.devices)
+        return f"Model({self.address}, revision {self.revision}, {shape}, {self.network.dtype}, {where})"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where the weights are, in the order of the blocks."""
+        return tuple(dict.fromkeys(str(weights.device) for weights in self.network.parameters()))
 
     @property
     def written_by(self) -> str:
@@ -76,8 +94,8 @@ def load(
     Args:
         checkpoints: folder with the trained checkpoints of the family; needed for addresses other than the original.
         dtype: default float32 on a CPU and bfloat16 on a GPU.
-        device: default the GPU if there is one; "meta" for a network without weights, which takes no memory: all that an engine
-            needs which loads them itself.
+        device: default the GPU if there is one, or all of them where one does not hold the weights; "auto" for all of them
+            anyway; "meta" for a network without weights, which takes no memory: all that an engine needs which loads them itself.
 
     Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged
     files), TooLargeError (said before anything is read), ConventionError (an architecture that is not known; adapter of another
@@ -85,11 +103,9 @@ def load(
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)
-    entry, (dtype, device) = model_entry(checkpoint.model), placement(dtype, device)
-    if device != WITHOUT_WEIGHTS:
-        check_memory(entry, dtype, device)
+    entry, (dtype, _) = model_entry(checkpoint.model), placement(dtype, device)
     network, tokenizer = (
-        _without_weights(entry, dtype) if device == WITHOUT_WEIGHTS else load_base(entry, dtype, device)
+        _without_weights(entry, dtype) if device == WITHOUT_WEIGHTS else _with_weights(entry, dtype, device)
     )
     model = Model(entry, checkpoint, network.config, tokenizer, weights_sha(entry), network)
     if checkpoint.adapter is None:
@@ -100,8 +116,18 @@ def load(
 
 def _without_weights(entry: ModelEntry, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config, tokenizer = load_architecture(entry)
-    with torch.device(WITHOUT_WEIGHTS):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), tokenizer
+    return without_weights(config, dtype), tokenizer
+
+
+def _with_weights(
+    entry: ModelEntry, dtype: torch.dtype, device: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    devices = devices_for(parameters(entry) * dtype.itemsize, device)
+    check_memory(entry, dtype, devices)
+    if len(devices) == 1:
+        return load_base(entry, dtype, devices[0])
+    shape, _ = _without_weights(entry, dtype)
+    return load_base(entry, dtype, device_map(shape, {device: free_bytes(device) for device in devices}))
 
 
 def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tuple[torch.dtype, str]:
@@ -110,6 +136,18 @@ def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tu
     _check_place(dtype, device or here)
     computed = here if device in (None, WITHOUT_WEIGHTS) else device
     return dtype or (torch.float32 if computed == "cpu" else torch.bfloat16), device or here
+
+
+def devices_for(needed: int, device: str | None = None) -> list[str]:
+    """Where weights of so many bytes go: the device that is named; else the GPU of this process, or all that it sees where
+    one does not hold them and leave room for the rest.
+    """
+    several = _all_gpus()
+    if device == ALL_GPUS:
+        return several
+    _, one = placement(device=device)
+    spread = device is None and len(several) > 1 and needed > ROOM * free_bytes(one)
+    return several if spread else [one]
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -122,6 +160,11 @@ def _own_gpu() -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
 
 
+def _all_gpus() -> list[str]:
+    """What one process may take; where torchrun or others started several on the machine, each has its own alone."""
+    return [] if "LOCAL_RANK" in os.environ else [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+
+
 def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise DataError(
@@ -129,7 +172,8 @@ def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
         )
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     numbered = [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())] if kind else []
-    here = ["cpu", WITHOUT_WEIGHTS, *([kind.type] if kind else []), *numbered]
+    together = [ALL_GPUS] if len(_all_gpus()) > 1 else []
+    here = ["cpu", WITHOUT_WEIGHTS, *([kind.type] if kind else []), *numbered, *together]
     if device is not None and str(device) not in here:
         raise UnknownNameError("device", device, here)
 
@@ -137,14 +181,15 @@ def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
 def random_twin(model: Model, seed: int) -> Model:
     """The same architecture and tokenizer with random weights: a control for everything that is read from a model."""
     network = model.network
-    return _random(model.entry, network.config, model.tokenizer, seed, network.dtype, str(network.device))
+    return _random(model.entry, network.config, model.tokenizer, seed, network.dtype, model.devices)
 
 
 def load_random(name: str, seed: int, dtype: torch.dtype | None = None, device: str | None = None) -> Model:
     """The random twin of a model that is not in memory: the device need not hold two. Raises what load raises."""
-    entry, (dtype, device) = model_entry(name), placement(dtype, device)
+    entry, (dtype, _) = model_entry(name), placement(dtype, device)
     config, tokenizer = load_architecture(entry)
-    return _random(entry, config, tokenizer, seed, dtype, device)
+    needed = sum(weights.nbytes for weights in without_weights(config, dtype).parameters())
+    return _random(entry, config, tokenizer, seed, dtype, devices_for(needed, device))
 
 
 def _random(
@@ -153,11 +198,14 @@ def _random(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     dtype: torch.dtype,
-    device: str,
+    devices: Sequence[str],
 ) -> Model:
+    """Made on the device, or where there are several in the memory of the CPU, from where it goes to them."""
     torch.manual_seed(seed)
-    with torch.device(device):
+    with torch.device("cpu" if len(devices) > 1 else devices[0]):
         network = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention(config))
+    if len(devices) > 1:
+        dispatch(network, device_map(network, {device: free_bytes(device) for device in devices}))
     entry = replace(entry, name=f"{entry.name}-random")
     known = entry, Checkpoint(entry.name, "original"), network.config, tokenizer, f"{RANDOM_WEIGHTS}, seed {seed}"
     return Model(*known, network.eval())

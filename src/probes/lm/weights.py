@@ -36,8 +36,13 @@ transformers_logging.disable_progress_bar()
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError, StrictDataclassError)
 
 
-def load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_base(
+    entry: ModelEntry, dtype: torch.dtype, place: str | dict[str, str]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Network and tokenizer of a model, from this machine only: 61 GB are not downloaded unasked.
+
+    Args:
+        place: the device, or which parts go where (probes.lm.device_map).
 
     Raises MissingInputError when the weights are not here, FileFormatError when they are but cannot be read, ConventionError for
     an architecture that capture does not know.
@@ -46,7 +51,7 @@ def load_base(entry: ModelEntry, dtype: torch.dtype, device: str) -> tuple[PreTr
     config, tokenizer = load_architecture(entry)
     try:
         network, found = AutoModelForCausalLM.from_pretrained(
-            entry.source, dtype=dtype, device_map=device, use_safetensors=True, ignore_mismatched_sizes=True,
+            entry.source, dtype=dtype, device_map=place, use_safetensors=True, ignore_mismatched_sizes=True,
             output_loading_info=True, attn_implementation=attention(config), **_here(entry),  # pyright: ignore[reportGeneralTypeIssues]
         )  # fmt: skip
     except UNREADABLE as error:
@@ -89,6 +94,12 @@ def load_architecture(entry: ModelEntry) -> tuple[PretrainedConfig, PreTrainedTo
         raise _unreadable(entry, error) from error
     config.get_text_config().output_router_logits = False  # a checkpoint saved with True breaks in generate
     return config, tokenizer
+
+
+def without_weights(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """A network that is a shape alone and takes no memory."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
 def attention(config: PretrainedConfig) -> str | None:
