@@ -17,17 +17,22 @@ from probes.lm.weights import parameters
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def check_memory(entry: ModelEntry, dtype: torch.dtype, devices: Sequence[str]) -> None:
-    """Raises TooLargeError where the weights are larger than what is free on the devices together, and what parameters raises."""
-    count, free = parameters(entry), sum(map(free_bytes, devices))
+def check_memory(entry: ModelEntry, dtype: torch.dtype, devices: Sequence[str], processes: int = 1) -> None:
+    """Raises TooLargeError where the weights are larger than what is free on the devices together, and what parameters raises.
+
+    Args:
+        processes: how many hold an equal part each, on devices of their own.
+    """
+    count, free = parameters(entry) // processes, sum(map(free_bytes, devices))
     if count * dtype.itemsize <= free:
         return
     smaller = [f"in bfloat16 ({_gb(count * 2)})"] if dtype.itemsize > 2 else []
     more = "larger GPUs or more, which one process sees, or end what else runs there"
     elsewhere = "a GPU" if list(devices) == ["cpu"] else more
+    part = f"one of {processes} parts of " if processes > 1 else ""
     raise TooLargeError(
-        f"{entry.name} takes {_gb(count * dtype.itemsize)} in {str(dtype).removeprefix('torch.')}, and {' and '.join(devices)} "
-        f"{'has' if len(devices) == 1 else 'have'} {_gb(free)} free. Nothing was loaded. Load it "
+        f"{part}{entry.name} takes {_gb(count * dtype.itemsize)} in {str(dtype).removeprefix('torch.')}, and "
+        f"{' and '.join(devices)} {'has' if len(devices) == 1 else 'have'} {_gb(free)} free. Nothing was loaded. Load it "
         f"{', '.join([*smaller, f'on {elsewhere}'])}, or take a smaller model."
     )
 

@@ -10,8 +10,9 @@ import torch
 import transformers
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.distributed import DistributedConfig
 
-from probes.errors import DataError, UnknownNameError
+from probes.errors import ConventionError, DataError, UnknownNameError
 from probes.lm.checkpoints import Checkpoint, ModelEntry, find_checkpoint, model_entry
 from probes.lm.device_map import ROOM, device_map, dispatch
 from probes.lm.memory import check_memory, free_bytes
@@ -34,6 +35,8 @@ RANDOM_WEIGHTS = "random weights"
 """How the hash begins of a base whose weights are in no file."""
 WITHOUT_WEIGHTS = "meta"
 """The device of a network that is a shape alone."""
+TENSOR_PARALLEL = "tensor_parallel"
+"""The device of a network of which each process that torchrun started holds a part of every layer."""
 ALL_GPUS = "auto"
 """The device of a network that lies on all GPUs that this process sees, some blocks on each (probes.lm.device_map)."""
 
@@ -95,14 +98,20 @@ def load(
         checkpoints: folder with the trained checkpoints of the family; needed for addresses other than the original.
         dtype: default float32 on a CPU and bfloat16 on a GPU.
         device: default the GPU if there is one, or all of them where one does not hold the weights; "auto" for all of them
-            anyway; "meta" for a network without weights, which takes no memory: all that an engine needs which loads them itself.
+            anyway; "meta" for a network without weights, which takes no memory: all that an engine needs which loads them itself;
+            "tensor_parallel" for a part of every layer in each process that torchrun started, which all make the same calls.
 
     Raises UnknownNameError, DataError (dtype), MissingInputError (weights or checkpoint not there), FileFormatError (damaged
     files), TooLargeError (said before anything is read), ConventionError (an architecture that is not known; adapter of another
-    base, or not the one of its manifest).
+    base, or not the one of its manifest, or for processes that share every layer).
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = find_checkpoint(str(checkpoint), checkpoints)
+    if device == TENSOR_PARALLEL and checkpoint.adapter is not None:
+        raise ConventionError(
+            f"{checkpoint.address} is an adapter, which is merged into whole weights, and each process has a part of them. Let "
+            "one process load it over several GPUs; or export it, and load the folder as a model."
+        )
     entry, (dtype, _) = model_entry(checkpoint.model), placement(dtype, device)
     network, tokenizer = (
         _without_weights(entry, dtype) if device == WITHOUT_WEIGHTS else _with_weights(entry, dtype, device)
@@ -122,6 +131,9 @@ def _without_weights(entry: ModelEntry, dtype: torch.dtype) -> tuple[PreTrainedM
 def _with_weights(
     entry: ModelEntry, dtype: torch.dtype, device: str | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if device == TENSOR_PARALLEL:
+        check_memory(entry, dtype, [placement()[1]], int(os.environ["WORLD_SIZE"]))
+        return load_base(entry, dtype, DistributedConfig(tp_plan="auto"))
     devices = devices_for(parameters(entry) * dtype.itemsize, device)
     check_memory(entry, dtype, devices)
     if len(devices) == 1:
@@ -134,7 +146,7 @@ def placement(dtype: torch.dtype | None = None, device: str | None = None) -> tu
     """float32 on a CPU and bfloat16 on a GPU, unless told otherwise; of several processes on a machine each has its own GPU."""
     here = _own_gpu() if torch.cuda.is_available() else "cpu"
     _check_place(dtype, device or here)
-    computed = here if device in (None, WITHOUT_WEIGHTS) else device
+    computed = here if device in (None, WITHOUT_WEIGHTS, TENSOR_PARALLEL) else device
     return dtype or (torch.float32 if computed == "cpu" else torch.bfloat16), device or here
 
 
@@ -173,6 +185,7 @@ def _check_place(dtype: torch.dtype | None, device: str | None) -> None:
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     numbered = [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())] if kind else []
     together = [ALL_GPUS] if len(_all_gpus()) > 1 else []
+    together += [TENSOR_PARALLEL] if int(os.environ.get("WORLD_SIZE", 1)) > 1 else []
     here = ["cpu", WITHOUT_WEIGHTS, *([kind.type] if kind else []), *numbered, *together]
     if device is not None and str(device) not in here:
         raise UnknownNameError("device", device, here)

@@ -30,18 +30,25 @@ def dtypes(case: Case) -> Finding:
 
 @contextmanager
 def in_dtype(model: Model, dtype: torch.dtype) -> Iterator[None]:
-    """The trunk computes in this dtype; one block at a time is cast and put back bit by bit, so that no copy is needed."""
-    stashed: list[tuple[nn.Parameter, Tensor]] = []
+    """The trunk computes in this dtype; one block at a time is cast and its own weights put back, so that no copy is needed."""
+    stashed: list[tuple[nn.Module, str, nn.Parameter]] = []
 
     def cast(module: nn.Module, _args: tuple) -> None:
-        for weight in (weight for weight in module.parameters() if weight.is_floating_point()):
-            stashed.append((weight, weight.data))
-            weight.data = weight.data.to(dtype)
+        stashed.extend(
+            (owner, name, weight)
+            for owner in module.modules()
+            for name, weight in owner.named_parameters(recurse=False)
+            if weight.is_floating_point()
+        )
+        with torch.inference_mode(
+            False
+        ):  # a part of a weight that processes share takes no views of tensors made in it
+            for owner, name, weight in stashed:
+                setattr(owner, name, nn.Parameter(weight.detach().to(dtype), requires_grad=False))
 
     def put_back(*_hook: object) -> None:
         while stashed:
-            weight, data = stashed.pop()
-            weight.data = data
+            setattr(*stashed.pop())
 
     modules = (*model.blocks, model.trunk.get_submodule("norm"))
     handles = [

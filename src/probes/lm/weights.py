@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.distributed import DistributedConfig
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -37,21 +38,22 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, Safet
 
 
 def load_base(
-    entry: ModelEntry, dtype: torch.dtype, place: str | dict[str, str]
+    entry: ModelEntry, dtype: torch.dtype, place: str | dict[str, str] | DistributedConfig
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Network and tokenizer of a model, from this machine only: 61 GB are not downloaded unasked.
 
     Args:
-        place: the device, or which parts go where (probes.lm.device_map).
+        place: the device, or which parts go where (probes.lm.device_map), or how processes share every layer.
 
     Raises MissingInputError when the weights are not here, FileFormatError when they are but cannot be read, ConventionError for
     an architecture that capture does not know.
     """
     weight_files(entry)
     config, tokenizer = load_architecture(entry)
+    where = {"distributed_config" if isinstance(place, DistributedConfig) else "device_map": place}
     try:
         network, found = AutoModelForCausalLM.from_pretrained(
-            entry.source, dtype=dtype, device_map=place, use_safetensors=True, ignore_mismatched_sizes=True,
+            entry.source, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True, **where,
             output_loading_info=True, attn_implementation=attention(config), **_here(entry),  # pyright: ignore[reportGeneralTypeIssues]
         )  # fmt: skip
     except UNREADABLE as error:

@@ -7,6 +7,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
+from probes.errors import ConventionError
 from probes.lm.engines import Visit
 from probes.lm.engines.in_process import InProcess
 from probes.lm.model import Model
@@ -23,6 +24,11 @@ class NNsight(InProcess):
 
     def __init__(self, model: Model):
         super().__init__(model)
+        if getattr(model.network.config, "distributed_config", None):
+            raise ConventionError(
+                "nnsight 0.8 reads a model that processes share layer by layer with transformers 5.19 or later alone, and that is "
+                "beyond what vLLM takes. Take transformers_hooks."
+            )
         traced = import_module("nnsight").TransformersModel
         self.traced = traced(model.network, tokenizer=model.tokenizer, task="text-generation")
         path = next(name for name, module in model.network.named_modules() if module is model.blocks)
