@@ -15,6 +15,7 @@ from probes.doctor import examined
 from probes.errors import LayerError, ProbesError
 from probes.lm.checkpoints import Checkpoint, ModelEntry, model_entry
 from probes.lm.engines import LOAD_THEMSELVES, Engine, EngineName, start
+from probes.lm.writers import Kind
 from probes.pairs import Pair, load_pairs
 from probes.parts import Parts
 from probes.presets import Preset, find_preset
@@ -94,10 +95,15 @@ class Settings:
 
     @property
     def rates(self) -> "Rates":
-        """Tokens a second, as a rehearsal of this model measured them."""
+        """Tokens a second, as far as a rehearsal of this model measured them with the engine and the writer of this step."""
         from probes.cost import read_rates
 
-        return read_rates(self.rehearsal / "rehearsal.json")
+        return read_rates(self.rehearsal / "rehearsal.json", self.engine, self.writer_kind)
+
+    @property
+    def writer_kind(self) -> Kind:
+        """What writes; steps that have no flag for it do not write, or write with the reference."""
+        return "transformers"
 
     @property
     def rehearsal(self) -> Path:
@@ -227,7 +233,7 @@ class ShardedSettings(Settings):
         from probes.cost import announcement
 
         given = (self.entry, self.size, step, len(self.with_original), self.share, self.rates, self.folder)
-        print(announcement(*given), flush=True)
+        print(announcement(*given, self.writer_kind), flush=True)
 
 
 def flags(settings: Settings) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from probes import store
 from probes.lm import Checkpoint, Sampling, Writer
 from probes.lm.model import placement
-from probes.lm.writers import kind_of, start
+from probes.lm.writers import Kind, kind_of, start
 from probes.parts import Parts
 from probes.provenance import content_sha
 from settings import Settings, ShardedSettings
@@ -25,6 +25,11 @@ class WriterSettings(Settings):
     """transformers; vllm, in this process; or the address of a server of vLLM or SGLang, such as http://localhost:8000/v1."""
     writer_gpus: int = 1
     """GPUs that the writer vllm spreads the weights over."""
+
+    @property
+    def writer_kind(self) -> Kind:
+        """What the flag asks for."""
+        return kind_of(self.writer)
 
     def texts(
         self,
@@ -42,7 +47,7 @@ class WriterSettings(Settings):
         """
         read = {name: store.sha256(path) for name, path in (inputs or {}).items()}
         said = {"sampling": asdict(draw), "contents": content_sha(*contents)}
-        return self.parts(target, {"weights": weights, "writer": kind_of(self.writer), **said, **read})
+        return self.parts(target, {"weights": weights, "writer": self.writer_kind, **said, **read})
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,12 @@ from probes import cost
 from probes.cost import ASSUMED, Rates, announcement, estimate, loads, merging_bytes, read_rates
 from probes.errors import FileFormatError
 from probes.lm.checkpoints import MODELS
+from probes.lm.model import Model
+from probes.lm.writers.server import ServerWriter
+from probes.lm.writers.vllm import VllmWriter
 from probes.moments import Moments, merge, moments_bytes, triangle
 from probes.pairs import ARMS, load_pairs, prompts
+from probes.parts import units
 from probes.presets import PRESETS
 from probes.shards import Shard
 
@@ -42,6 +46,14 @@ def test_shards_make_every_unit_between_them(of):
         assert sum(load.part(Shard(rank, of)) for rank in range(of)) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("writer", ["transformers", "vllm", "server"])
+def test_announced_units_are_those_that_the_writer_makes(writer):
+    """A generation of so many texts leaves so many files of completions: the class says how many each holds."""
+    made = {"transformers": Model, "vllm": VllmWriter, "server": ServerWriter}[writer]
+    files = (len(units(range(count), made.unit)) for count in (205_200, 1_200, 171 * 24, 24 * 12))
+    assert loads(LARGE, PAPER, 5, writer)["write_stories"].files == tuple(files)
+
+
 def test_hours_follow_from_tokens_and_rates():
     assert Rates(100, 1_000, "").hours(360_000, 7_200_000) == 1 + 2
     slow, fast = (estimate(LARGE, PAPER, 5, Rates(rate, rate, "measured"))[-1] for rate in (1_000, 10_000))
@@ -55,14 +67,14 @@ def test_what_is_said_before_a_step_begins(monkeypatch, tmp_path):
         LARGE, PAPER, "write_stories", 5, Shard(3, 8), Rates(2_000, 8_000, "measured by the rehearsal"), tmp_path
     )
     assert said.startswith(
-        "write_stories: 51 of 414 units (shard 3/8); 5.26 million tokens to write and 0.00 to read, about 0.7 GPU-hours"
+        "write_stories: 51 of 414 units (shard 3/8); 5.26 million tokens to write and 0.00 to read, about 0.7 hours of one process"
     )
     for words in ("measured by the rehearsal", "GB on disk in all", "weights 61.1 GB, 139.2 GB free on cuda:3"):
         assert words in said
     toy = announcement(
         MODELS["tiny"], PRESETS["tiny"], "write_stories", 5, Shard(), ASSUMED, tmp_path / "not" / "there"
     )
-    assert "GPU-hours" not in toy, "a rate of large models says nothing about the embedded one"
+    assert "hours" not in toy, "a rate of large models says nothing about the embedded one"
     assert "shard" not in toy
 
 
@@ -73,9 +85,19 @@ def test_memory_of_this_machine_stands_beside_what_the_model_takes():
 def test_rates_of_a_rehearsal_are_taken_where_there_was_one(tmp_path):
     path = tmp_path / "rehearsal.json"
     assert read_rates(path) is ASSUMED
-    path.write_text(json.dumps({"rates": {"written": 50.5, "read": 900}}))
-    assert read_rates(path) == Rates(50.5, 900.0, "measured by the rehearsal")
+    found = {"rates": {"written": 50.5, "read": 900}, "writer": "vllm", "engine": "nnsight"}
+    path.write_text(json.dumps(found))
+    measured = "measured by the rehearsal with"
+    assert read_rates(path, "nnsight", "vllm") == Rates(
+        50.5, 900.0, f"writing {measured} vllm, reading {measured} nnsight"
+    )
+    assert read_rates(path, "vllm", "vllm") == Rates(
+        50.5, 1000, f"writing {measured} vllm, reading assumed: the rehearsal was with nnsight"
+    )
+    assert read_rates(path, "nnsight", "server").written == ASSUMED.written
+    assert read_rates(path) is ASSUMED
     for broken in (
+        {"rates": found["rates"], "writer": "vllm"},
         {"rates": {"written": 0, "read": 1}},
         {"rates": None},
         [],

@@ -13,7 +13,7 @@ from probes.cost import ASSUMED, Rates, read_rates
 from probes.errors import DataError
 from probes.page import WATERMARK
 from probes.presets import find_preset
-from probes.rehearsal import Few, Line, Rehearsal, rehearse
+from probes.rehearsal import Line, Rehearsal, Tools, rehearse
 from probes.rehearsal_page import rehearsal_page
 from probes.replies import Replies
 from probes.stories import Stories, Story
@@ -22,10 +22,11 @@ from small_model import small_model
 from test_replies import reply
 
 TINY = find_preset("tiny")
+TOOLS = Tools("vllm", lambda: pytest.fail("written"), "nnsight", lambda: pytest.fail("read"))
 
 
 def empty(tmp_path, name="tiny") -> Rehearsal:
-    return Rehearsal(name, TINY, tmp_path, Few(), 0)
+    return Rehearsal(name, TINY, tmp_path, TOOLS)
 
 
 def test_the_script_rehearses_the_embedded_model(tmp_path, capsys):
@@ -39,12 +40,20 @@ def test_the_script_rehearses_the_embedded_model(tmp_path, capsys):
     assert {line["status"] for line in found["lines"]} <= {"green", "amber"}
     assert (found["evidence"], found["preset"], found["about"]["model"]) == ("toy", "tiny", "tiny")
     rates = settings.rates
-    assert rates == Rates(found["rates"]["written"], found["rates"]["read"], "measured by the rehearsal")
+    said = "measured by the rehearsal with"
+    rates_of = f"writing {said} transformers, reading {said} transformers_hooks"
+    assert rates == Rates(found["rates"]["written"], found["rates"]["read"], rates_of)
+    other = replace(settings, engine="nnsight").rates
+    assert (other.written, other.read) == (rates.written, ASSUMED.read), (
+        "the rate of another engine is not taken for its own"
+    )
+    assert "reading assumed: the rehearsal was with transformers_hooks" in other.source
+    assert replace(settings, engine="nnsight", writer="vllm").rates is ASSUMED
     page = settings.rehearsal / "rehearsal.html"
     assert page.stat().st_mode & 0o777 == 0o600
     text = page.read_text()
     assert WATERMARK in text
-    assert f"GPU-hours at {rates.written:,.0f} tokens/s written and {rates.read:,.0f} read" in text
+    assert f"hours of one process at {rates.written:,.0f} tokens/s written and {rates.read:,.0f} read" in text
     assert "<script" not in text
     assert "http" not in text
     assert "written:" in capsys.readouterr().out
@@ -76,7 +85,7 @@ def test_a_stage_that_fails_is_red_and_the_ones_after_it_are_left_out(tmp_path, 
         (torch.OutOfMemoryError("full"), "OutOfMemoryError: full"),
     ):
         monkeypatch.setattr(rehearsal, "STAGES", (stage("a"), stage("b", error), stage("c")))
-        found = rehearse("tiny", TINY, tmp_path)
+        found = rehearse(empty(tmp_path))
         assert [(line.about, line.found) for line in found.lines] == [("a", "well"), ("stage b", words)]
         assert found.red == ["stage b"]
         assert found.rates is None
@@ -138,8 +147,8 @@ def test_answers_that_are_missing_are_counted_by_reason():
 
 def test_templates_that_lie_about_thinking_are_found(tmp_path):
     found = empty(tmp_path)
-    found.model = small_model()
-    tokenizer = found.model.tokenizer
+    found.started = small_model()
+    tokenizer = found.started.tokenizer
     tokenizer.chat_template = "{{ messages[0]['content'] }}<think>\n"  # opens a block that it was told to leave out
     assert {line.about: line.status for line in rehearsal.template(found)} == {
         "thinking off": "red", "thinking switch": "amber", "end of a turn": "green",

@@ -10,6 +10,8 @@ from probes.activations import UNIT, VECTORS
 from probes.errors import FileFormatError
 from probes.follow_ups import ASKED_ABOUT
 from probes.lm.checkpoints import ModelEntry
+from probes.lm.engines import EngineName
+from probes.lm.writers import UNITS, Kind
 from probes.moments import FOLDS, HALVES, moments_bytes
 from probes.pairs import ARMS, load_pairs, prompts
 from probes.presets import Preset
@@ -19,8 +21,6 @@ STORY_TOKENS, ANSWER_TOKENS, FOLLOW_UP_TOKENS = 200, 400, 100
 """Lengths for planning: of a story of a large model, as replications report it, of an answer, and of what is said about one."""
 LETTERS = 5
 """Bytes of a token of text, for planning."""
-WRITTEN_UNIT = 512
-"""Texts of a unit of writing (probes.lm.generate, which this module does not load)."""
 FLOAT32, FLOAT64, BFLOAT16 = 4, 8, 2
 BESIDE = ("capture_replies", "own_stories")
 """Steps that are none of the job."""
@@ -28,34 +28,53 @@ BESIDE = ("capture_replies", "own_stories")
 
 @dataclass(frozen=True)
 class Rates:
-    """Tokens a second on one GPU, and where they are from."""
+    """Tokens a second of one process, on whatever GPUs it has, and where they are from."""
 
     written: float
     read: float
     source: str
 
     def hours(self, written: float, read: float) -> float:
-        """GPU-hours of so many tokens."""
+        """Hours of one process for so many tokens."""
         return (written / self.written + read / self.read) / 3600
 
 
 ASSUMED = Rates(1000, 1000, "assumed from a published run of a 31B model, not measured here")
 
 
-def read_rates(path: Path) -> Rates:
-    """The rates that a rehearsal measured; ASSUMED where there was none. Raises FileFormatError for another kind of file."""
+def read_rates(path: Path, engine: EngineName = "transformers_hooks", writer: Kind = "transformers") -> Rates:
+    """The rates that a rehearsal measured with this engine and this kind of writer; of another one the assumed rate stands.
+
+    ASSUMED where nothing was measured with either. Raises FileFormatError for another kind of file.
+    """
     if not path.is_file():
         return ASSUMED
     found = store.read_json(path)
     if isinstance(found, dict) and found.get("kind") == "rehearsal" and found.get("rates") is None:
         return ASSUMED  # it ended before anything was measured
     try:
-        rates = Rates(float(found["rates"]["written"]), float(found["rates"]["read"]), "measured by the rehearsal")
-        if not (rates.written > 0 and rates.read > 0):
-            raise ValueError(f"{rates.written} and {rates.read} tokens a second")
+        written, read = (float(found["rates"][name]) for name in ("written", "read"))
+        if not (written > 0 and read > 0):
+            raise ValueError(f"{written} and {read} tokens a second")
+        return _of(
+            Rates(written, read, "measured by the rehearsal"), (found["writer"], writer), (found["engine"], engine)
+        )
     except (LookupError, TypeError, ValueError) as error:
         raise FileFormatError(f"{path} is of no rehearsal: {error}. Run experiments/rehearsal.py again.") from error
-    return rates
+
+
+def _of(measured: Rates, writers: tuple[str, str], engines: tuple[str, str]) -> Rates:
+    """What was measured, as far as the first, which it was measured with, is the second, which is asked for."""
+    pairs = (("writing", measured.written, ASSUMED.written, writers), ("reading", measured.read, ASSUMED.read, engines))
+    if all(had != wanted for *_, (had, wanted) in pairs):
+        return ASSUMED
+    written, read = (ours if had == wanted else assumed for _, ours, assumed, (had, wanted) in pairs)
+    said = [f"{what} {_said(measured, had, wanted)}" for what, *_, (had, wanted) in pairs]
+    return Rates(written, read, ", ".join(said))
+
+
+def _said(measured: Rates, had: str, wanted: str) -> str:
+    return f"{measured.source} with {had}" if had == wanted else f"assumed: the rehearsal was with {had}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ class Load:
         return len(shard.take(range(max(self.files)))) / max(self.files)
 
 
-def loads(entry: ModelEntry, size: Preset, checkpoints: int) -> Mapping[str, Load]:
+def loads(entry: ModelEntry, size: Preset, checkpoints: int, writer: Kind = "transformers") -> Mapping[str, Load]:
     """What each step does that many processes can share, of so many checkpoints, the original among them."""
     story, answer = min(STORY_TOKENS, size.story_tokens), min(ANSWER_TOKENS, size.answer_tokens)
     dialogues, held_out = size.topics * size.neutral_per_topic, len(size.emotions) * size.held_out
@@ -101,11 +120,11 @@ def loads(entry: ModelEntry, size: Preset, checkpoints: int) -> Mapping[str, Loa
     texts = LETTERS * sum(told) * story, 2 * LETTERS * checkpoints * answers
     own_texts = refits * (size.stories + dialogues) * story
     return {
-        "write_stories": Load(_units(WRITTEN_UNIT, *told), sum(told) * story, 0, texts[0]),
+        "write_stories": Load(_units(UNITS[writer], *told), sum(told) * story, 0, texts[0]),
         "capture_stories": Load(moments + vectors, 0, captured, disk),
         "capture_controls": Load(moments + vectors, 0, captured, 2 * disk),
         "check_gates": Load(moments * refits, 0, anew, disk),
-        "write_replies": Load(_units(WRITTEN_UNIT, own, asked) * checkpoints, checkpoints * written, 0, texts[1]),
+        "write_replies": Load(_units(UNITS[writer], own, asked) * checkpoints, checkpoints * written, 0, texts[1]),
         "read_replies": Load((checkpoints,), 0, checkpoints * answers, 0),
         "own_stories": Load((checkpoints,), own_texts, refits * captured, refits * disk + LETTERS * own_texts),
         "capture_replies": Load((checkpoints,), 0, checkpoints * answers, checkpoints * (own + forced) * shown),
@@ -118,19 +137,20 @@ def _units(size: int, *texts: int) -> tuple[int, ...]:
 
 
 def announcement(
-    entry: ModelEntry, size: Preset, step: str, checkpoints: int, shard: Shard, rates: Rates, files: Path
-) -> str:
-    """What a step takes here, said before it begins: units, tokens, GPU-hours, disk and memory.
+    entry: ModelEntry, size: Preset, step: str, checkpoints: int, shard: Shard, rates: Rates, files: Path,
+    writer: Kind = "transformers",
+) -> str:  # fmt: skip
+    """What a step takes here, said before it begins: units, tokens, hours, disk and memory.
 
     Args:
         files: where it writes.
     """
-    load = loads(entry, size, checkpoints)[step]
+    load = loads(entry, size, checkpoints, writer)[step]
     units, of = load.units(shard), load.units(Shard())
     written, read = (tokens * load.part(shard) for tokens in (load.written, load.read))
     hours = "" if entry.evidence == "toy" and rates is ASSUMED else (
-        f", about {rates.hours(written, read):,.1f} GPU-hours ({rates.written:,.0f} tokens/s written, {rates.read:,.0f} read: "
-        f"{rates.source})"
+        f", about {rates.hours(written, read):,.1f} hours of one process ({rates.written:,.0f} tokens/s written, "
+        f"{rates.read:,.0f} read: {rates.source})"
     )  # fmt: skip
     return "; ".join((
         f"{step}: {units:,} of {of:,} units{'' if shard.is_whole else f' (shard {shard})'}",
@@ -198,7 +218,7 @@ def estimate(entry: ModelEntry, size: Preset, checkpoints: int = 5, rates: Rates
         each = {step: rates.hours(load.written, load.read) for step, load in loads(entry, size, checkpoints).items()}
         shown = ", ".join(f"{step} {hours:,.1f}" for step, hours in each.items() if step not in BESIDE)
         lines.append(
-            f"GPU-hours at {rates.written:,.0f} tokens/s written and {rates.read:,.0f} read ({rates.source}): {shown}"
+            f"hours of one process at {rates.written:,.0f} tokens/s written and {rates.read:,.0f} read ({rates.source}): {shown}"
         )
     return lines
 

@@ -1,15 +1,17 @@
 """Ten minutes with the real weights before the first long run: what is to be fixed, and how long everything will take.
 
-    found = rehearse("qwen3-30b-a3b", size, folder)
+    found = rehearse(Rehearsal("qwen3-30b-a3b", size, folder, tools))
     found.red                                    # what must be fixed
 
-Every stage of the study runs once, small, through the code of the large run: three emotions are told, captured and fitted, a
-handful of questions answered in two arms. What a stage raises is a red line, and the stages after it are left out.
+Every stage of the study runs once, small, through the code of the large run and by its writer and its engine: three emotions are
+told, a handful of questions answered in two arms; then all is captured, and probes are fitted. The writer is let go of before the
+engine is started. What a stage raises is a red line, and the stages after it are left out.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,10 +20,13 @@ import pandas as pd
 
 from probes import store
 from probes.activations import capture, capture_moments, describe, split
+from probes.conventions import RED
 from probes.cost import Rates, free_disk, loads, merging_bytes, summing_bytes
 from probes.directions import EmotionProbes
 from probes.errors import ProbesError
 from probes.lm.checkpoints import ModelEntry, model_entry
+from probes.lm.engines import EngineName
+from probes.lm.writers import Kind, Writer
 from probes.moments import topic_folds
 from probes.pairs import load_pairs
 from probes.presets import Preset
@@ -30,9 +35,7 @@ from probes.replies import Replies, write_replies
 from probes.stories import Stories, topics, write_neutral, write_stories
 
 if TYPE_CHECKING:
-    import torch
-
-    from probes.lm.model import Model
+    from probes.lm.engines import Engine
 
 Status = Literal["green", "amber", "red"]
 EMOTIONS, ARMS = ("happy", "guilty", "desperate"), ("benign", "harmful")
@@ -68,6 +71,17 @@ class Few:
     """Asked in two arms, and again with thinking."""
 
 
+@dataclass(frozen=True)
+class Tools:
+    """What writes and what reads in the large run, and how each is started."""
+
+    writer: Kind
+    writing: Callable[[], AbstractContextManager[Writer]]
+    engine: EngineName
+    reading: "Callable[[], AbstractContextManager[Engine]]"
+    """Gives an engine that the doctor has examined."""
+
+
 @dataclass
 class Rehearsal:
     """What is known so far."""
@@ -77,16 +91,23 @@ class Rehearsal:
     size: Preset
     folder: Path
     """Where the large run will write."""
-    few: Few
-    seed: int
+    tools: Tools
+    few: Few = Few()
+    seed: int = 0
     lines: list[Line] = field(default_factory=list)
-    model: "Model | None" = None
+    held: ExitStack = field(default_factory=ExitStack)
+    """Lets go of what writes or reads."""
+    started: "Writer | Engine | None" = None
+    """What writes, and after that what reads."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What activations say of themselves."""
     written: float = 0.0
     """Tokens a second."""
     read: float = 0.0
     """Tokens a second."""
     stories: Stories | None = None
     neutral: Stories | None = None
+    replies: Replies | None = None
     score: pd.DataFrame | None = None
     answers: pd.DataFrame | None = None
 
@@ -102,38 +123,41 @@ class Rehearsal:
     @property
     def rates(self) -> Rates | None:
         """What was measured; None where a stage before failed."""
-        return Rates(self.written, self.read, "measured by this rehearsal") if self.written and self.read else None
+        said = f"measured by this rehearsal with {self.tools.writer} and {self.tools.engine}"
+        return Rates(self.written, self.read, said) if self.written and self.read else None
 
     @property
-    def loaded(self) -> "Model":
-        assert self.model is not None
-        return self.model
+    def writer(self) -> Writer:
+        assert isinstance(self.started, Writer)
+        return self.started
+
+    @property
+    def engine(self) -> "Engine":
+        assert self.started is not None
+        assert not isinstance(self.started, Writer)
+        return self.started
 
     def save(self, path: Path) -> Path:
         """Write lines and rates as JSON; probes.cost.read_rates takes the rates from it."""
         tables = {"score": self.score, "answers": self.answers}
         return store.write_json(path, {
             "kind": "rehearsal", "schema": 1, "evidence": self.entry.evidence, "preset": self.size.name, "seed": self.seed,
-            "few": asdict(self.few), "about": self.about, "lines": [asdict(line) for line in self.lines],
+            "few": asdict(self.few), "writer": self.tools.writer, "engine": self.tools.engine,
+            "about": {"model": self.entry.name, **self.about}, "lines": [asdict(line) for line in self.lines],
             "rates": self.rates and asdict(self.rates),
             **{name: None if table is None else table.to_dict("records") for name, table in tables.items()},
         })  # fmt: skip
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """What activations would say of themselves."""
-        return {"model": self.entry.name} if self.model is None else describe(self.model)
 
-
-def rehearse(name: str, size: Preset, folder: Path, few: Few = Few(), seed: int = 0) -> Rehearsal:
+def rehearse(found: Rehearsal) -> Rehearsal:
     """Run every stage until one fails; says each line as it is found."""
-    found = Rehearsal(name, size, folder, few, seed)
-    for stage in STAGES:
-        lines = _lines_of(stage, found)
-        found.lines += lines
-        print(*lines, sep="\n", flush=True)
-        if lines[-1].about == _failed(stage) or (stage is machine and found.red):
-            break
+    with found.held:
+        for stage in STAGES:
+            lines = _lines_of(stage, found)
+            found.lines += lines
+            print(*lines, sep="\n", flush=True)
+            if lines[-1].about == _failed(stage) or (stage is machine and found.red):
+                break
     return found
 
 
@@ -158,11 +182,12 @@ def _failed(stage: Callable[[Rehearsal], list[Line]]) -> str:
 def machine(found: Rehearsal) -> list[Line]:
     """The device, its memory, the memory for merging, and the disk."""
     from probes.lm.memory import free_bytes
-    from probes.lm.model import placement
+    from probes.lm.model import devices_for, placement
     from probes.lm.weights import parameters
 
     (dtype, device), entry = placement(), found.entry
-    needed, there = parameters(entry) * dtype.itemsize, free_bytes(device)
+    needed = parameters(entry) * dtype.itemsize
+    there = sum(map(free_bytes, devices_for(needed)))
     merging, memory = merging_bytes(entry, found.size), free_bytes("cpu")
     disk, free = sum(load.disk for load in loads(entry, found.size, CHECKPOINTS).values()), free_disk(found.folder)
     whole, roomy = needed + summing_bytes(entry), FULL * there
@@ -171,7 +196,7 @@ def machine(found: Rehearsal) -> list[Line]:
         _device(device, entry),
         Line("memory of the device", _within(whole, roomy, there),
              f"weights {_gb(needed)} in {precision}, with second moments {_gb(whole)}; free {_gb(there)}.",
-             "" if whole <= roomy else "Take a larger GPU, or end what else runs on it."),
+             "" if whole <= roomy else "Take larger GPUs or more, or end what else runs on them."),
         Line("memory for merging", _within(merging, merging, memory), f"moments take {_gb(merging)}; free {_gb(memory)}.",
              "" if merging <= memory else "Merge on a machine with more memory."),
         Line("disk", _within(disk, free / 2, free), f"preset {found.size.name} takes up to {_gb(disk)}; free {_gb(free)}.",
@@ -191,42 +216,37 @@ def _device(device: str, entry: ModelEntry) -> Line:
     )
 
 
-def weights(found: Rehearsal) -> list[Line]:
-    """The model, loaded."""
-    from probes.lm.model import load
-
+def writer(found: Rehearsal) -> list[Line]:
+    """What writes, started."""
     begun = time.perf_counter()
-    found.model = load(found.name)
+    found.started = found.held.enter_context(found.tools.writing())
+    return [Line("writer", "green", f"{found.tools.writer} in {time.perf_counter() - begun:,.0f} s.")]
+
+
+def engine(found: Rehearsal) -> list[Line]:
+    """What reads, in place of what wrote; whether activations are what they are taken for."""
+    found.held.close()
+    found.started = None  # or its weights would be in memory beside the engine's
+    begun = time.perf_counter()
+    found.started = found.held.enter_context(found.tools.reading())
+    model, seconds = found.engine.model, time.perf_counter() - begun
+    found.about = describe(model, found.engine)
+    verdict = str(found.about["doctor"])
     return [
-        Line(
-            "weights", "green", f"{found.model!r} in {time.perf_counter() - begun:,.0f} s, {found.model.base_sha[:12]}."
-        )
-    ]
-
-
-def doctor(found: Rehearsal) -> list[Line]:
-    """Whether activations are what they are taken for."""
-    from probes.lm.checks import verdict
-    from probes.lm.engines import start
-
-    lines = verdict(start("transformers_hooks", found.loaded)).lines
-    bad = [line for line in lines if line.status == "red"]
-    counts = Counter(line.status for line in lines)
-    whole = Line("doctor", "green", ", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
-    fix = "Capture nothing before this is green: python -m probes doctor shows it alone."
-    return [Line(f"doctor, {line.check}", "red", f"{line.figure} > {line.bound}: {line.why}", fix) for line in bad] or [
-        whole
-    ]
+        Line("weights", "green", f"{model!r}, {model.base_sha[:12]}; {found.tools.engine} examined in {seconds:,.0f} s."),
+        Line("doctor", "amber" if verdict.startswith(RED) else "green", f"{verdict}.",
+             "" if verdict == "green" else f"Read all the same: {found.about.get('despite_red')}."),
+    ]  # fmt: skip
 
 
 def template(found: Rehearsal) -> list[Line]:
     """The chat template: its thinking switch, and where a turn ends."""
     from probes.lm.chat import render, split_reasoning
 
-    tokenizer = found.loaded.tokenizer
+    tokenizer = found.writer.tokenizer
     off, on = (render(tokenizer, user_turn("Where are the maps?"), thinking=thinking) for thinking in (False, True))
     plain = split_reasoning(off, "Downstairs.")
-    stops = tokenizer.convert_ids_to_tokens(list(found.loaded.stop_ids))
+    stops = tokenizer.convert_ids_to_tokens(list(found.writer.stop_ids))
     return [
         Line("thinking off", "green", "a prompt without thinking takes an answer at once.")
         if (plain.answer, plain.thinking) == ("Downstairs.", "")
@@ -243,7 +263,7 @@ def told(found: Rehearsal) -> list[Line]:
     """Three emotions and plain dialogues, written: what is dropped and why, and tokens a second."""
     from probes.lm.generate import Sampling, generate
 
-    model, size, few = found.loaded, found.size, found.few
+    model, size, few = found.writer, found.size, found.few
     draw = Sampling(size.story_tokens, 0.8, seed=found.seed)
     generate(
         model, ["A"], replace(draw, max_new_tokens=8), label=""
@@ -281,43 +301,44 @@ def _kept(name: str, texts: Stories, size: Preset) -> Line:
     return Line(name, "amber" if share >= 0.5 else "red", words, FIXES[dropped.most_common(1)[0][0]])
 
 
-def _ids(model: "Model", texts: Sequence[Any]) -> list[list[int]]:
+def _ids(model: Writer, texts: Sequence[Any]) -> list[list[int]]:
     return [model.tokenizer(text.text, add_special_tokens=False)["input_ids"] for text in texts]
 
 
 def streams(found: Rehearsal) -> list[Line]:
     """Their residual streams at every layer, as the large run takes them, and probes of half of the topics on the others."""
-    model, stories, start = found.loaded, found.stories, found.size.start_token
+    engine, model, stories, start = found.engine, found.engine.model, found.stories, found.size.start_token
     assert stories is not None
     assert found.neutral is not None
-    capture(
-        model, Stories(stories[:2], stories.model), "all", start
-    )  # the first call of a GPU is slower than all others
+    assert found.replies is not None
+    few = Stories(stories[:2], stories.model)
+    capture(model, few, "all", start, engine=engine)  # the first call of a GPU is slower than all others
     begun, tokens = time.perf_counter(), sum(map(len, _ids(model, stories)))
-    moments = capture_moments(model, stories, topic_folds(topics()[: found.few.topics]), "all", start)
+    moments = capture_moments(model, stories, topic_folds(topics()[: found.few.topics]), "all", start, engine=engine)
     found.read = tokens / (time.perf_counter() - begun)
-    vectors, plain = (capture(model, texts, "all", start) for texts in (stories, found.neutral))
+    vectors, plain = (capture(model, texts, "all", start, engine=engine) for texts in (stories, found.neutral))
     train, test = split(vectors, "topic", 0.5, found.seed)
     found.score = EmotionProbes().fit(train, plain).score(test, train)
+    capture(model, found.replies, found.entry.report_layers, engine=engine)
     short = moments.about["dropped_short"]
     return [
         Line("capture", "green", f"{found.read:,.0f} tokens/s at {len(moments.layers)} layers, second moments included."),
-        _peak(model.network.device),
+        *map(_peak, model.devices),
         Line("stories before the start token", "green" if short <= 0.1 * len(stories) else "amber",
              f"{short} of {len(stories)} are shorter than {start} tokens."),
         *(_scored(row) for row in found.score.to_dict("records") if row["layer"] in found.entry.report_layers),
     ]  # fmt: skip
 
 
-def _peak(device: "torch.device") -> Line:
-    """The most that was in a GPU's memory so far."""
+def _peak(device: str) -> Line:
+    """The most that torch had in a GPU's memory so far; what vLLM's own processes hold is not seen here."""
     import torch
 
-    if device.type != "cuda":
-        return Line("peak of memory", "green", f"not counted on the {device.type}.")
+    if not device.startswith("cuda"):
+        return Line("peak of memory", "green", f"not counted on {device}.")
     peak, whole = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[1]
     fix = "" if peak <= FULL * whole else "Longer texts may not fit: lower batch_tokens, or take a larger GPU."
-    return Line("peak of memory", _within(peak, FULL * whole, whole), f"{_gb(peak)} of {_gb(whole)}.", fix)
+    return Line("peak of memory", _within(peak, FULL * whole, whole), f"{_gb(peak)} of {_gb(whole)} on {device}.", fix)
 
 
 def _scored(row: Mapping[Any, Any]) -> Line:
@@ -336,12 +357,12 @@ def answers(found: Rehearsal) -> list[Line]:
     """A handful of questions in two arms, with thinking and without: what is missing and why."""
     from probes.lm.generate import Sampling
 
-    model, pairs = found.loaded, load_pairs(per_domain=1)[: found.few.questions]
+    model, pairs = found.writer, load_pairs(per_domain=1)[: found.few.questions]
     draw = Sampling(found.size.answer_tokens, 0.0, seed=found.seed)
     plain, thinking = (write_replies(model, pairs, draw, ARMS, thinking=on) for on in (False, True))
     found.answers = pd.DataFrame([{"thinking": on, **row} for on, replies in ((False, plain), (True, thinking))
                                   for row in _outcomes(replies)])  # fmt: skip
-    capture(model, plain, found.entry.report_layers)
+    found.replies = plain
     return [*_missing("answers", plain, found.size), *_missing("answers after thinking", thinking, found.size)]
 
 
@@ -366,7 +387,7 @@ def _missing(name: str, replies: Replies, size: Preset) -> list[Line]:
     ]  # fmt: skip
 
 
-STAGES: tuple[Callable[[Rehearsal], list[Line]], ...] = (machine, weights, doctor, template, told, streams, answers)
+STAGES: tuple[Callable[[Rehearsal], list[Line]], ...] = (machine, writer, template, told, answers, engine, streams)
 
 
 def _share(missing: float) -> Status:

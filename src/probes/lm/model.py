@@ -26,7 +26,7 @@ from probes.lm.weights import (
     weights_sha,
     without_weights,
 )
-from probes.lm.writers import Writer
+from probes.lm.writers import UNITS, Writer
 
 if TYPE_CHECKING:
     from probes.lm.generate import Sampling
@@ -48,8 +48,7 @@ class Model(Writer):
     network: PreTrainedModel
 
     kind = "transformers"
-    unit = 512
-    """Batches never cross units, so that what is drawn does not depend on kills."""
+    unit = UNITS[kind]
 
     def __repr__(self) -> str:
         shape = f"{self.entry.layers} layers × {self.entry.width}"

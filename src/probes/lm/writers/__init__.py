@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from probes.lm.generate import Sampling
 
 Kind = Literal["transformers", "vllm", "server"]
+UNITS: dict[Kind, int] = {"transformers": 512, "vllm": 4096, "server": 4096}
+"""Prompts that are written together: a unit of a resumable run, which a kill costs at most. Batches never cross units, so that
+what transformers draws does not depend on kills."""
 NAMES = ("transformers", "vllm", "http://localhost:8000/v1")
 """What a writer may be asked for by; the last stands for any address."""
 
@@ -49,7 +52,7 @@ class Writer(ABC):
 
     kind: ClassVar[Kind]
     unit: ClassVar[int]
-    """Prompts that are written together: a unit of a resumable run, which a kill costs at most."""
+    """Its UNITS."""
 
     @property
     @abstractmethod

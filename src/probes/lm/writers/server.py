@@ -23,7 +23,7 @@ import httpx
 
 from probes.errors import ConventionError, MissingInputError, ProbesError
 from probes.lm.connection import KEY, Connection, NoAnswerError, UnreadableError
-from probes.lm.writers import Writer
+from probes.lm.writers import UNITS, Writer
 
 if TYPE_CHECKING:
     from probes.lm.generate import Sampling
@@ -61,7 +61,7 @@ class ServerWriter(Writer):
     connection: Connection
 
     kind = "server"
-    unit = 4096
+    unit = UNITS[kind]
 
     @property
     def written_by(self) -> str:

@@ -17,7 +17,7 @@ from probes.errors import ConventionError, MissingInputError
 from probes.lm.checkpoints import EXPORT_RECORD
 from probes.lm.model import dtype_name, placement
 from probes.lm.weights import local_file
-from probes.lm.writers import Writer
+from probes.lm.writers import UNITS, Writer
 
 if TYPE_CHECKING:
     from probes.lm.generate import Sampling
@@ -36,7 +36,7 @@ class VllmWriter(Writer):
     gpus: int = 1
 
     kind = "vllm"
-    unit = 4096
+    unit = UNITS[kind]
 
     def __post_init__(self):
         vllm()  # before anything is loaded or exported for nothing
