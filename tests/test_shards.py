@@ -21,7 +21,7 @@ import write_stories
 from probes import activations, presets, store
 from probes.activations import capture, capture_in_units, capture_moments, join, save_activations
 from probes.cost import loads
-from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError
+from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError, ShardError
 from probes.executors import Cluster, ShardOf, run_in_shards
 from probes.lm.checkpoints import MODELS
 from probes.lm.generate import Sampling, generate
@@ -366,9 +366,35 @@ def test_steps_that_can_be_shared_say_what_they_take(step):
 def test_a_shard_that_ends_with_an_error_ends_the_launch(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    step = ShardOf(str(script(tmp_path)), (str(tmp_path / "fails"),))
-    with pytest.raises(RuntimeError, match=r"step.py, shard 0/1: there is no such thing"):
-        step(None, 0, 1)
+    step = ShardOf(str(script(tmp_path)), (str(tmp_path / "fails"),), logs=str(tmp_path))
+    for of, what in ((1, "merging"), (2, "shard 0/2")):
+        with pytest.raises(
+            ShardError, match=rf"step.py, {what}: there is no such thing. Its log: .*task_00000.log. Mend"
+        ):
+            step(None, 0, of)
+    Path(step.script).write_text("raise ValueError('two\\nlines')")
+    with pytest.raises(ShardError, match=r"step.py, shard 1/2: ValueError: two lines. Its log: .*task_00001.log"):
+        step(None, 1, 2)
+
+
+def test_a_launch_of_which_a_shard_fails_ends_with_one_line_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    """All the way through datatrove's processes, by the script."""
+    monkeypatch.setattr(sharded, "__file__", str(tmp_path / "sharded.py"))
+    step = tmp_path / "write_stories.py"
+    fails = "import sys; from pathlib import Path\nif '--shard' in sys.argv and sys.argv[-1] == '1/2': sys.exit('no room')\n"
+    step.write_text(fails)
+    flags = ["sharded.py", "write_stories", "--tasks", "2", "--out", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", flags)
+    with pytest.raises(SystemExit) as ended:
+        sharded.command(sharded.main, sharded.RunSettings, "")
+    said = str(ended.value.code)
+    assert re.fullmatch(
+        r"ShardError: write_stories.py, shard 1/2: no room. Its log: \S+task_00001.log. Mend that .*", said
+    )
+    assert "no room" in Path(said.split("Its log: ")[1].split(". ")[0]).read_text()
+    step.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'done')!r}).touch()")
+    sharded.command(sharded.main, sharded.RunSettings, "")
+    assert (tmp_path / "done").exists()
 
 
 def test_slurm_queues_the_shards_and_a_merge_that_waits_for_them(tmp_path, monkeypatch):

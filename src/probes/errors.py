@@ -11,6 +11,7 @@
     ├── TooLargeError      (MemoryError)        a model for which there is no memory
     ├── OutputError        (OSError)            a place that cannot be written
     ├── JudgeError         (RuntimeError)       a judge that fails too often, or will not be asked
+    ├── ShardError         (RuntimeError)       a shard of a run that ended with an error
     └── NotFittedError     (AttributeError)     probes used before fit
 
 Each message says what came, what is possible and what to do.
@@ -83,6 +84,10 @@ class OutputError(ProbesError, OSError):
 
 class JudgeError(ProbesError, RuntimeError):
     """A judge that fails too often to train or score by, or that will not be asked."""
+
+
+class ShardError(ProbesError, RuntimeError):
+    """A shard of a run that ended with an error."""
 
 
 class NotFittedError(ProbesError, AttributeError):

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from probes.errors import DataError, MissingInputError, UnknownNameError
+from probes.errors import DataError, MissingInputError, ShardError, UnknownNameError
 from probes.shards import Shard
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ExecutorName = Literal["local", "slurm", "ray"]
 CPUS, GIGABYTES = 4, 8
 """CPUs of a task and memory of each CPU: merging moments at the paper's size takes 4 GB in all, the rest is for reading weights."""
+WAY_OUT = "Mend that and start the same command again: what is finished is kept."
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class ShardOf:
     flags: tuple[str, ...]
     gpus: int = 0
     """Of this machine, for its tasks to share out; Slurm and Ray show a task its own alone."""
+    logs: str = ""
+    """Where datatrove keeps what its tasks say."""
 
     def __call__(self, data: Any, rank: int, world_size: int) -> None:
-        """Raises RuntimeError where the script ends with an error: an exit would leave datatrove's pool waiting."""
+        """Raises ShardError where the script ends with an error: an exit would leave datatrove's pool waiting."""
         shard = Shard(rank, world_size)
         if self.gpus:
             os.environ["LOCAL_RANK"] = str(rank)
@@ -47,7 +50,15 @@ class ShardOf:
             runpy.run_path(self.script, run_name="__main__")
         except SystemExit as ended:
             if ended.code:
-                raise RuntimeError(f"{Path(self.script).name}, shard {shard}: {ended.code}") from ended
+                raise self.failed(shard, str(ended.code)) from ended
+        except Exception as error:
+            raise self.failed(shard, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+    def failed(self, shard: Shard, why: str) -> ShardError:
+        """What a task that ended with an error says, in one line."""
+        what = f"{Path(self.script).name}, {'merging' if shard.is_whole else f'shard {shard}'}"
+        log = Path(self.logs) / "logs" / f"task_{shard.rank:05d}.log"
+        return ShardError(f"{what}: {why.rstrip('.')}. Its log: {log}. {WAY_OUT}")
 
 
 @dataclass(frozen=True)
@@ -69,21 +80,22 @@ def run_in_shards(step: ShardOf, tasks: int, executor: ExecutorName, cluster: Cl
         logs: folder of datatrove's logs, which all machines see.
 
     Raises UnknownNameError for another executor, DataError for no task or more tasks than GPUs on this machine,
-    MissingInputError where Ray or Slurm is not here, RuntimeError of a task that failed.
+    MissingInputError where Ray or Slurm is not here, ShardError that names a task that failed, its log and how to go on.
     """
     _check(tasks, executor, cluster)
     shutil.rmtree(logs / "shards" / "completions", ignore_errors=True)  # an earlier launch says nothing of this one
     shutil.rmtree(logs / "merge" / "completions", ignore_errors=True)
     if executor == "slurm":
-        shards = _slurm(step, tasks, cluster, logs / "shards")
-        _slurm(step, 1, cluster, logs / "merge", depends=shards).run()
+        shards = _slurm(replace(step, logs=str(logs / "shards")), tasks, cluster, logs / "shards")
+        _slurm(replace(step, logs=str(logs / "merge")), 1, cluster, logs / "merge", depends=shards).run()
         return
     start = _ray if executor == "ray" else _local
-    shards = start(step, tasks, cluster, logs / "shards")
-    shards.run()
-    if left := shards.get_incomplete_ranks():  # Ray only tells of failures in its log
-        raise RuntimeError(f"{len(left)} of {tasks} shards failed (first: {left[0]}/{tasks}); see {logs / 'shards'}.")
-    start(step, 1, cluster, logs / "merge").run()
+    for count, folder in ((tasks, logs / "shards"), (1, logs / "merge")):
+        own = replace(step, logs=str(folder))
+        work = start(own, count, cluster, folder)
+        work.run()
+        if left := work.get_incomplete_ranks():  # Ray only tells of failures in its log
+            raise own.failed(Shard(left[0], count), f"failed, and {len(left) - 1} more")
 
 
 def _check(tasks: int, executor: str, cluster: Cluster) -> None:

@@ -231,6 +231,20 @@ class Parts:
             shutil.rmtree(self.folder)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time is at work in a folder that is no Parts. Raises OutputError for a second one."""
+    path = store.check_folder(folder) / LOCK
+    try:
+        lock = _locked(path)
+    except BlockingIOError:
+        raise OutputError(
+            f"process {_holder(path) or 'unknown'} is at work in {folder}. Wait for it, or choose another --out."
+        ) from None
+    with lock:
+        yield
+
+
 def _seal(path: Path) -> Path:
     return path.with_name(path.name + SEAL)
 
