@@ -3,6 +3,7 @@
 import gc
 import importlib
 import math
+import os
 import sys
 
 import pandas as pd
@@ -27,7 +28,8 @@ from evals.tables import (
     rate_table,
 )
 from probes import store
-from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, UnknownNameError
+from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError, UnknownNameError
+from probes.parts import alone
 from scripted_models import INSPECTS_OWN_WARNINGS, always, scripted, system_of
 from settings import command
 
@@ -57,6 +59,18 @@ def answers(cared):
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_process_at_a_time_answers_or_judges_in_a_folder(cared):
+    words = rf"process {os.getpid()} is at work in .*{cared.parent.name}. Wait for it"
+    with alone(cared.parent):
+        for work in (
+            lambda: run_tasks(always("Yes."), [], cared.parent),
+            lambda: judge_log(cared, find_judge("scripted")),
+        ):
+            with pytest.raises(OutputError, match=words):
+                work()
+    assert judge_log(cared, find_judge("scripted")) == cared, "and not when it has ended"
 
 
 def test_finished_evaluations_are_not_run_again_and_others_are(tmp_path):

@@ -29,6 +29,7 @@ from evals.suite import TASKS
 from evals.tables import all_differences, answer_table, judge_agreement, rate_table
 from probes import store
 from probes.errors import DataError, MissingInputError, ProbesError
+from probes.parts import alone
 
 Display = Literal["full", "plain", "none"]
 QUIET: dict[str, Any] = {
@@ -58,10 +59,10 @@ def run_tasks(
 ) -> list[Path]:  # fmt: skip
     """Answers to the tasks, in the folder; paths of their logs, in the order of the tasks.
 
-    max_tokens 0 stands for each task's own limit of an answer. Raises DataError that names the first task that failed, and why.
+    max_tokens 0 stands for each task's own limit of an answer. Raises DataError that names the first task that failed, and why,
+    and OutputError while another process is at work in the folder.
     """
-    with private_files():
-        store.check_folder(folder)
+    with private_files(), alone(folder):
         done, logs = eval_set(
             list(tasks), log_dir=str(folder), log_dir_allow_dirty=True, model=model, metadata=dict(who or {}), score=False,
             display=display, max_tasks=len(tasks), **QUIET,  # all at once: what is asked together is written together
@@ -93,9 +94,14 @@ def judge_log(path: Path, judge: Judge) -> Path:
 
     Neither the model that answered nor the files it was asked from are needed. Returns the log's path. Raises
     MissingInputError where there is no log, DataError for one of another suite, one that did not end well, and where the judge
-    cannot be asked: then the log is as it was.
+    cannot be asked: then the log is as it was; OutputError while another process is at work in the log's folder.
     """
-    log = _finished(path)
+    _finished(path)  # before anything is made in its folder
+    with alone(path.parent):
+        return _judged(path, _finished(path), judge)
+
+
+def _judged(path: Path, log: EvalLog, judge: Judge) -> Path:
     if _is_judged(log, judge):
         return path
     try:

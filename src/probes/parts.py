@@ -235,12 +235,13 @@ class Parts:
 def alone(folder: Path) -> Iterator[None]:
     """One process at a time is at work in a folder that is no Parts. Raises OutputError for a second one."""
     path = store.check_folder(folder) / LOCK
+    holder = _holder(path)
     try:
-        lock = _locked(path)
-    except BlockingIOError:
-        raise OutputError(
-            f"process {_holder(path) or 'unknown'} is at work in {folder}. Wait for it, or choose another --out."
-        ) from None
+        lock = None if holder else _locked(path)
+    except BlockingIOError:  # it came just now
+        lock, holder = None, _holder(path)
+    if lock is None:
+        raise OutputError(f"process {holder} is at work in {folder}. Wait for it, or choose another --out.")
     with lock:
         yield
 
