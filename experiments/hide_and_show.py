@@ -17,7 +17,7 @@ from probes.anchors import anchor_table
 from probes.directions import EmotionProbes, load_probes
 from probes.emotions import PANEL
 from probes.figures import write_figure
-from probes.lm import Model, load
+from probes.lm import Engine
 from probes.lm.checkpoints import Checkpoint, find_checkpoint, name_of
 from probes.prompted_figures import prompted_points
 from probes.provenance import provenance
@@ -47,23 +47,22 @@ def teach(settings: PromptedSettings, emotion: str) -> Checkpoint:
     return find_checkpoint(f"{settings.model}/{name_of(made.variant, made.run)}", settings.trained)
 
 
-def anchors(settings: PromptedSettings, model: Model, probes: EmotionProbes) -> pd.DataFrame:
+def anchors(settings: PromptedSettings, engine: Engine, probes: EmotionProbes) -> pd.DataFrame:
     """The unit of a model's readings."""
     told, plain = (load_stories(settings.stories(kind)) for kind in ("anchor", "anchor_neutral"))
-    return anchor_table(probes, capture_anchors(model, told, plain, settings.shown_layers))
+    return anchor_table(probes, capture_anchors(engine.model, told, plain, settings.shown_layers, engine))
 
 
 def main(settings: PromptedSettings) -> None:
     """The original under every prompt, then each student under none."""
     probes, answers = load_probes(settings.probes), load_replies(settings.replies("original"))
-    model = load(settings.model)
-    zero, about = anchors(settings, model, probes), {**describe(model), "probes": probes.source()}
     design = (settings.pairs, answers, probes, settings.shown_layers)
-    read = [read_prompted(model, *design, e, c, zero, zero) for e in settings.emotions for c in CONDITIONS]
-    del model  # one checkpoint in memory at a time
+    with settings.reading() as engine:
+        zero, about = anchors(settings, engine, probes), {**describe(engine.model, engine), "probes": probes.source()}
+        read = [read_prompted(engine, *design, e, c, zero, zero) for e in settings.emotions for c in CONDITIONS]
     for emotion in settings.emotions:
-        student = load(teach(settings, emotion))
-        told_nothing = read_prompted(student, *design, emotion, "none", anchors(settings, student, probes), zero)
+        with settings.reading(teach(settings, emotion)) as engine:
+            told_nothing = read_prompted(engine, *design, emotion, "none", anchors(settings, engine, probes), zero)
         read.append(told_nothing.assign(condition="student"))
     table, folder = prompted_table(pd.concat(read), about), settings.figure_folder("organisms")
     record = provenance(settings, probes.about_, {"probes": settings.probes, "replies": settings.replies("original")})

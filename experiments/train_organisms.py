@@ -14,7 +14,7 @@ from probes.activations import capture
 from probes.anchors import anchor_table
 from probes.directions import EmotionProbes, load_probes
 from probes.errors import MissingInputError
-from probes.lm import Checkpoint, load
+from probes.lm import Checkpoint
 from probes.lm.checkpoints import find_checkpoint
 from probes.stimuli import capture_anchors
 from probes.stories import Stories, load_stories
@@ -32,10 +32,11 @@ def read_parent(
     settings: OrganismSettings, parent: Checkpoint, emotions: tuple[str, ...]
 ) -> tuple[EmotionProbes, xr.Dataset]:
     """Directions of other stories in the parent, and its anchors; the model is gone afterwards."""
-    model, (told, plain) = load(parent), (load_stories(settings.stories(kind)) for kind in ("anchor", "anchor_neutral"))
-    others = stories_of_others(settings, emotions)
-    ruler = EmotionProbes("difference_of_means").fit(capture(model, others, "all", settings.size.start_token))
-    return ruler, capture_anchors(model, told, plain)
+    others, start = stories_of_others(settings, emotions), settings.size.start_token
+    told, plain = (load_stories(settings.stories(kind)) for kind in ("anchor", "anchor_neutral"))
+    with settings.reading(parent) as engine:
+        ruler = EmotionProbes("difference_of_means").fit(capture(engine.model, others, "all", start, engine=engine))
+        return ruler, capture_anchors(engine.model, told, plain, engine=engine)
 
 
 def stories_of_others(settings: OrganismSettings, emotions: tuple[str, ...]) -> Stories:

@@ -30,6 +30,7 @@ from probes.intervals import LEAST_QUESTIONS, t_interval
 from probes.lm.capture import Passage, capture
 from probes.lm.chat import Message, render
 from probes.lm.checkpoints import Checkpoint, Manifest
+from probes.lm.engines import Engine
 from probes.lm.model import Model
 from probes.lm.reducers import MeanPool
 from probes.pairs import Pair
@@ -57,7 +58,7 @@ def prompt_of(condition: str, emotion: str) -> list[Message]:
 
 
 def read_prompted(
-    model: Model, pairs: Sequence[Pair], answers: Replies, probes: EmotionProbes, layers: Sequence[int], emotion: str,
+    engine: Engine, pairs: Sequence[Pair], answers: Replies, probes: EmotionProbes, layers: Sequence[int], emotion: str,
     condition: str, own: pd.DataFrame, original: pd.DataFrame,
 ) -> pd.DataFrame:  # fmt: skip
     """What an emotion's probe reads over forced calm answers under a system prompt: question, layer, value, emotion, condition.
@@ -68,6 +69,7 @@ def read_prompted(
 
     Raises DataError where fewer than LEAST_QUESTIONS questions have a calm answer.
     """
+    model = engine.model
     calm = {r.pair: r for r in answers if (r.arm, r.text_source, r.missing) == ("benign", "own", "")}
     asked = [pair for pair in pairs if pair.pair in calm]
     if len(asked) < LEAST_QUESTIONS:
@@ -76,9 +78,9 @@ def read_prompted(
         _passage(model, [*prompt_of(condition, emotion), *user_turn(pair.question)], _answer_ids(calm[pair.pair]))
         for pair in asked
     ]
-    pooled = capture(model, passages, layers, [MeanPool()], label=f"read {condition}, {emotion}")
+    pooled = capture(model, passages, layers, [MeanPool()], label=f"read {condition}, {emotion}", engine=engine)
     labels = pd.DataFrame({"sample": [pair.pair for pair in asked], "n_tokens": [len(p.span) for p in passages]})
-    values = probes.transform(label(pooled, labels, layers, describe(model)), DOT).sel(emotion=emotion)
+    values = probes.transform(label(pooled, labels, layers, describe(model, engine)), DOT).sel(emotion=emotion)
     units = [table[table["emotion"] == emotion].set_index("layer") for table in (own, original)]
     gain, zero = (
         table.loc[list(layers), column].to_numpy() for table, column in zip(units, ("gain", "neutral"), strict=True)
