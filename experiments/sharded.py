@@ -17,6 +17,7 @@ import tyro
 
 from probes.executors import Cluster, ExecutorName, ShardOf, run_in_shards
 from settings import Settings, command, flags
+from writer_settings import WriterSettings
 
 Step = Literal[
     "write_stories", "capture_stories", "capture_controls", "check_gates", "write_replies", "read_replies",
@@ -24,9 +25,13 @@ Step = Literal[
 ]  # fmt: skip
 
 
+WRITES = ("write_stories", "write_replies", "own_stories")
+"""Steps that take --writer."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(Settings):
-    """The flags that all steps share, and where the shards run."""
+class RunSettings(WriterSettings):
+    """The flags that all steps share, who writes in steps that write, and where the shards run."""
 
     step: Annotated[Step, tyro.conf.Positional]
     """The step to run."""
@@ -43,8 +48,9 @@ class RunSettings(Settings):
 
 
 def main(settings: RunSettings) -> None:
-    """The flags of the step are the shared ones among these."""
-    shared = Settings(**{field.name: getattr(settings, field.name) for field in fields(Settings)})
+    """The flags of the step are those among these that it takes. What writes is nothing to a step that only reads."""
+    takes = WriterSettings if settings.step in WRITES else Settings
+    shared = takes(**{field.name: getattr(settings, field.name) for field in fields(takes)})
     step = ShardOf(str(Path(__file__).with_name(f"{settings.step}.py")), tuple(flags(shared)))
     cluster = Cluster(settings.gpus, settings.partition, settings.time)
     run_in_shards(step, settings.tasks, settings.executor, cluster, settings.folder / "launches" / settings.step)

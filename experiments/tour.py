@@ -27,7 +27,6 @@ from probes.estimands import HALVES
 from probes.gates import gate_table
 from probes.recipes import RECIPES
 from probes.verdict import judge
-from probes.verdict_page import forest_table, verdict_forest
 from probes.wording import arms_apart
 from train_settings import TrainSettings, data_of
 from training.recipes import find_recipe
@@ -219,7 +218,8 @@ gates.query("layer == @layers[-1]")[["emotion", "gain_ratio", "layer_accuracy", 
 
 # %% [markdown]
 # What will be claimed is declared before it is looked at. A verdict says what is excluded and not only what is found; the A/A
-# band beside it is what neutral second sentences do among themselves, and `words_auc` what the text alone gives away.
+# band beside it is what neutral second sentences do among themselves, and `words_auc` what the text alone gives away. The page
+# that `verdict.py` writes draws all this, beside what directions without an emotion read of the same texts.
 
 # %%
 declared = Declaration(
@@ -233,9 +233,6 @@ counted = counted.query("layer in @layers and emotion in @probes.PANEL and basel
 judged = judge(counted, declared, gates, {declared.checkpoints[0]: arms_apart(answers, "harmful", "affect")})
 verdicts = judged["verdicts"]
 verdicts[["layer", "emotion", "verdict", "sentence"]]
-
-# %%
-verdict_forest(forest_table(judged["claims"], verdicts))
 
 # %% [markdown]
 # ## 11 · Without a direction

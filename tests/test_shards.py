@@ -356,11 +356,20 @@ def test_the_script_starts_a_step_with_the_flags_that_steps_share(monkeypatch):
     assert (tasks, executor, cluster, logs.name) == (13, "slurm", Cluster(1, "gpu", "24:00:00"), "capture_stories")
 
 
+@pytest.mark.parametrize("step", sharded.WRITES)
+def test_a_step_that_writes_is_told_who_writes(step, monkeypatch):
+    given = []
+    monkeypatch.setattr(sharded, "run_in_shards", lambda *what: given.extend(what))
+    sharded.main(tyro.cli(sharded.RunSettings, args=[step, "--writer", "vllm", "--writer-gpus", "2"]))
+    assert tyro.cli(WritingSettings, args=[*given[0].flags]) == WritingSettings(writer="vllm", writer_gpus=2)
+
+
 @pytest.mark.parametrize("step", get_args(sharded.Step))
 def test_steps_that_can_be_shared_say_what_they_take(step):
     assert step in loads(MODELS["tiny"], presets.PRESETS["tiny"], 5)
     text = Path(sharded.__file__).with_name(f"{step}.py").read_text()
-    assert re.search(r"command\(main, (Sharded|Writing)Settings, __doc__\)", text)
+    (takes,) = re.findall(r"command\(main, (Sharded|Writing)Settings, __doc__\)", text)
+    assert (takes == "Writing") == (step in sharded.WRITES)
 
 
 def test_a_shard_that_ends_with_an_error_ends_the_launch(tmp_path, monkeypatch):

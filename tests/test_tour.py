@@ -17,7 +17,7 @@ CODE = [cell for markdown, cell in CELLS if not markdown]
 PROSE = [cell.strip() for markdown, cell in CELLS if markdown]
 SHOWN = (
     "Model", "Stories", "Dataset", "EmotionProbes", "DataFrame", "Figure", "DataFrame", "Figure", "Figure", "Replies", "DataFrame",
-    "Figure", "DataFrame", "DataFrame", "Replies", "Figure", "Figure", "DataFrame", "DataFrame", "Figure", "DataFrame", "list",
+    "Figure", "DataFrame", "DataFrame", "Replies", "Figure", "Figure", "DataFrame", "DataFrame", "DataFrame", "list",
 )  # fmt: skip
 
 
