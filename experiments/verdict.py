@@ -3,10 +3,10 @@
     python experiments/verdict.py --model tiny
 
 Writes figures/<model>/verdict/page.html, one file that loads nothing; forest.{csv,html,json} (and .svg, .png where a browser is
-installed); and as CSV the verdicts, the claims of the sealed family, the A/A contrast, what
-placebos read, the gap with refusals handled otherwise,
-gates of every cell and their strip, and the tokens of one text in two arms. Where organisms were scored (score_organisms), the
-page has their detection curve; where the validity report was written, what words and embeddings alone read.
+installed); and as CSV the verdicts, the claims of the sealed family, the A/A contrast, what placebos read, the gap with refusals
+handled otherwise and in each domain, gates of every cell and their strip, and the tokens of one text in two arms. Where organisms
+were scored (score_organisms), the page has their detection curve; where the validity report was written, what words and
+embeddings alone read.
 """
 
 import pandas as pd
@@ -16,7 +16,7 @@ from probes.declaration import Declaration, read_sealed
 from probes.detection import beside_organisms
 from probes.detection_figures import detection_curves, read_curve
 from probes.directions import load_probes
-from probes.estimands import by_refusals
+from probes.estimands import by_domain, by_refusals
 from probes.figures import write_figure
 from probes.lm import family
 from probes.placebo_bands import within_placebos
@@ -36,7 +36,7 @@ def judged(settings: Settings, declared: Declaration) -> dict[str, pd.DataFrame]
     tables = judge(rows, declared, gates, words)
     placebos = bands(settings, declared, tables["claims"], gates)
     verdicts = within_placebos(tables["verdicts"], tables["claims"], placebos, declared.references[0])
-    beside = {"verdicts": verdicts, "refusals": by_refusals(rows), "placebos": placebos}
+    beside = {"verdicts": verdicts, "refusals": by_refusals(rows), "domains": by_domain(rows), "placebos": placebos}
     shown = gates[gates["emotion"].isin(declared.emotions)]
     return {**tables, **beside, "gates": shown, "strip": strip(settings, declared, gates, rates)}
 

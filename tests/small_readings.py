@@ -24,8 +24,8 @@ def small_readings(
     """n questions in three arms and two text sources; `refused` of them have no own answer in the harmful arm."""
     generator = np.random.default_rng(0)
     rows = [
-        ("tiny", checkpoint, 0, arm, 0, f"q{question:02d}", f"q{question:02d}-{arm}", 0, source, "answer", layer, emotion,
-         "cosine", "mean_of_token_cosines", "none", generator.normal(), 9, evidence,
+        ("tiny", checkpoint, 0, arm, 0, f"domain {question % 2}", f"q{question:02d}", f"q{question:02d}-{arm}", 0, source, "answer",
+         layer, emotion, "cosine", "mean_of_token_cosines", "none", generator.normal(), 9, evidence,
          "refused" if source == "own" and arm == "harmful" and question < refused else "", "tiny/original (sofroniew)",
          LAYER_CONVENTION)
         for checkpoint, source, layer, emotion, arm, question in itertools.product(

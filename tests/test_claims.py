@@ -26,8 +26,8 @@ def readings(n=40, layers=(3, 5), checkpoints=("antirefusal", "original"), sprea
     """Readings with EFFECTS in the harmful arm."""
     generator = np.random.default_rng(seed)
     rows = [
-        ("m", checkpoint, 0, arm, 0, f"q{question:02d}", f"q{question:02d}-{arm}", 0, source, "answer", layer, emotion, "dot",
-         "dot_of_mean", "none", EFFECTS[emotion] * (arm == "harmful") + spread * generator.normal() / np.sqrt(2), 9, "model",
+        ("m", checkpoint, 0, arm, 0, "plants", f"q{question:02d}", f"q{question:02d}-{arm}", 0, source, "answer", layer, emotion,
+         "dot", "dot_of_mean", "none", EFFECTS[emotion] * (arm == "harmful") + spread * generator.normal() / np.sqrt(2), 9, "model",
          "", "p", LAYER_CONVENTION)
         for checkpoint, source, layer, emotion, arm, question in itertools.product(
             checkpoints, ("own", "original"), layers, EFFECTS, ("harmful", "affect", "benign"), range(n)

@@ -32,7 +32,7 @@ def _readings(
             for control in range(n_controls):
                 value = level + effect * (arm == "harmful") + 0.3 * generator.normal()
                 rows.append(
-                    ("m", checkpoint, 0, arm, control, f"q{question:02d}", f"q{question:02d}-{arm}-{control}", 0,
+                    ("m", checkpoint, 0, arm, control, "plants", f"q{question:02d}", f"q{question:02d}-{arm}-{control}", 0,
                      source, "answer", layer, emotion, "cosine", "mean_of_token_cosines", "none", value, 20, "model", "", "p",
                      LAYER_CONVENTION)
                 )  # fmt: skip

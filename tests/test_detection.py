@@ -71,8 +71,8 @@ def readings_of(names, seed: int) -> pd.DataFrame:
     """Readings of checkpoints, `names` mapping what they carry to what they are called."""
     rng, common = np.random.default_rng(seed), np.random.default_rng(9).normal(size=(QUESTIONS, len(ARMS)))
     rows = [
-        ("m", name, 0, arm, control, f"q{q:02d}", f"q{q:02d}", f"q{q:02d}/{arm}/{control}/{source}", source, "answer", layer,
-         "guilty", "anchored_dot", "mean", "original",
+        ("m", name, 0, arm, control, "plants", f"q{q:02d}", f"q{q:02d}", f"q{q:02d}/{arm}/{control}/{source}", source, "answer",
+         layer, "guilty", "anchored_dot", "mean", "original",
          carried(what, arm, source) + 0.05 * common[q, a] + SD / np.sqrt(2) * rng.normal(), 9, "toy", "", "p", LAYER_CONVENTION)
         for what, name in names.items() for source in ("own", "original") for layer in LAYERS
         for a, (arm, control) in enumerate(ARMS) for q in range(QUESTIONS)

@@ -9,7 +9,15 @@ from scipy.stats import ttest_1samp
 
 from probes.comparison import COMPARISON_COLUMNS, compare
 from probes.errors import DataError, UnknownNameError
-from probes.estimands import HALVES, by_refusals, level_shifts, neutral_halves, where_all_comply, with_refusals
+from probes.estimands import (
+    HALVES,
+    by_domain,
+    by_refusals,
+    level_shifts,
+    neutral_halves,
+    where_all_comply,
+    with_refusals,
+)
 from probes.readings import COLUMNS, LAYER_CONVENTION
 from small_readings import small_readings
 
@@ -22,9 +30,9 @@ def readings(n=30, checkpoints=("original", "tuned"), noise=0.05, sentences=0.0)
     levels = generator.normal(size=n)
     arms = [("benign", 0), ("harmful", 0), *(("neutral", control) for control in range(4))]
     rows = [
-        ("m", checkpoint, 0, arm, control, f"q{question:02d}", f"q{question:02d}", f"q{question:02d}/{arm}/{control}/original",
-         "original", "answer", 3, "guilty", "anchored_dot", "mean", "original",
-         levels[question] + TONIC * (checkpoint == "tuned") + sentences * (arm == "neutral" and control % 2 == 1)
+        ("m", checkpoint, 0, arm, control, "plants" if question < n // 2 else "tools", f"q{question:02d}",
+         f"q{question:02d}", f"q{question:02d}/{arm}/{control}/original", "original",
+         "answer", 3, "guilty", "anchored_dot", "mean", "original", levels[question] + TONIC * (checkpoint == "tuned") + sentences * (arm == "neutral" and control % 2 == 1)
          + noise * generator.normal(), 9, "model", "", "p", LAYER_CONVENTION)
         for checkpoint, (arm, control), question in itertools.product(checkpoints, arms, range(n))
     ]  # fmt: skip
@@ -98,3 +106,26 @@ def test_refusals_are_handled_in_three_ways_with_their_own_questions():
     assert set(table.loc[table["text_source"] == "original", "n_questions"]) == {14}
     assert set(with_refusals(rows)["missing"]) == {"", "truncated"}
     assert set(where_all_comply(rows)["missing"]) == {""}
+
+
+def test_a_gap_in_each_domain_is_that_of_its_questions_and_all_are_one_family():
+    rows = readings(n=30)
+    rows = rows.assign(
+        domain=rows["question"].map(lambda name: "few" if name > "q24" else "plants" if name < "q13" else "tools")
+    )
+    table = by_domain(rows, "harmful", "benign")
+    assert tuple(table.columns) == ("domain", *COMPARISON_COLUMNS)
+    for domain, own in rows.groupby("domain"):
+        alone = compare(own, "harmful", "benign").set_index("checkpoint")
+        found = table[table["domain"] == domain].set_index("checkpoint")
+        pd.testing.assert_frame_equal(
+            found[["mean", "low", "high", "n_questions"]], alone[["mean", "low", "high", "n_questions"]]
+        )
+        assert found["mean"].notna().all()
+    assert set(table["family"]) == {"these cells (4 in all)"}
+    assert table.loc[table["domain"] == "few", ["low", "low_simultaneous", "p"]].isna().all(axis=None)
+    assert (
+        by_domain(rows[rows["domain"] == "few"], "harmful", "benign")["note"].str.startswith("interval refused").all()
+    )
+    with pytest.raises(DataError, match="no reading of harmful or affect to tell apart by domain"):
+        by_domain(rows[rows["arm"] == "neutral"])

@@ -10,9 +10,9 @@ from probes.readings import COLUMNS, LAYER_CONVENTION, check_readings, concat, l
 
 def readings(**changed):
     values = {
-        "model": "m", "checkpoint": "original", "seed": 0, "arm": ["benign", "harmful"], "control": 0, "question": "日本 🙂",
-        "pair": "lily", "sample": ["a", "b"], "text_source": "own", "span": "answer", "layer": [3, 41], "emotion": "worn out",
-        "readout": "cosine", "aggregation": "mean_of_token_cosines", "baseline": "none", "value": np.float32([0.1, np.nan]),
+        "model": "m", "checkpoint": "original", "seed": 0, "arm": ["benign", "harmful"], "control": 0, "domain": "plants",
+        "question": "日本 🙂", "pair": "lily", "sample": ["a", "b"], "text_source": "own", "span": "answer",
+        "layer": [3, 41], "emotion": "worn out", "readout": "cosine", "aggregation": "mean_of_token_cosines", "baseline": "none", "value": np.float32([0.1, np.nan]),
         "n_tokens": [20, 0], "evidence": "model", "missing": ["", "truncated"],
         "probes": "m/original (sofroniew)", "layer_convention": LAYER_CONVENTION,
     }  # fmt: skip
@@ -71,7 +71,10 @@ def test_columns_are_put_in_order():
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_lacking_column_is_named(column):
-    with pytest.raises(DataError, match=f"2 rows, lacking columns: {column}"):
+    with pytest.raises(
+        DataError,
+        match=rf"2 rows, lacking columns: {column}\. What an earlier version .* experiments/read",
+    ):
         check_readings(readings().drop(columns=column))
 
 

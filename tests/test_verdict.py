@@ -39,8 +39,8 @@ def planted(checkpoint: str, arm: str, emotion: str) -> float:
 def readings() -> pd.DataFrame:
     rng = np.random.default_rng(5)
     rows = [
-        ("m", name, 0, arm, control, f"q{q:02d}", f"q{q:02d}", f"q{q:02d}/{arm}/{control}/{source}", source, "answer", 3, emotion,
-         "anchored_dot", "mean", "original",
+        ("m", name, 0, arm, control, "plants", f"q{q:02d}", f"q{q:02d}", f"q{q:02d}/{arm}/{control}/{source}", source, "answer",
+         3, emotion, "anchored_dot", "mean", "original",
          planted(name, arm, emotion) + (3.0 if emotion == "blurred" else 0.05) * rng.normal(), 9, "toy", "", "p",
          LAYER_CONVENTION)
         for name in ("original", *CHECKPOINTS) for source in ("own", "original") for emotion in EMOTIONS

@@ -188,7 +188,8 @@ def _labels(turn: Turn, span: str, written: pd.Series) -> dict[str, Any]:
     where = f"{turn.condition}/{turn.question}/{turn.epoch}/{turn.number}"
     return {
         "sample": f"{written['eval']}/{where}/{written['log']}",
-        "pair": turn.question, "question": turn.question, "arm": turn.condition, "condition": turn.condition, "control": 0,
+        "domain": written["eval"], "pair": turn.question, "question": turn.question,
+        "arm": turn.condition, "condition": turn.condition, "control": 0,
         "epoch": turn.epoch, "turn": turn.number, "span": span, "missing": turn.missing(span), "cut": turn.cut,
         "tokens": turn.tokens, "n_tokens": len(turn.span(span)),
     }  # fmt: skip

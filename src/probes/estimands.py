@@ -4,6 +4,7 @@ the same gap with refusals handled otherwise.
     level_shifts(readings, "original")          the same text in a checkpoint − in the reference, by question
     compare(neutral_halves(readings), *HALVES)  the A/A contrast: what second sentences alone do
     by_refusals(readings)                       a gap over all pairs, over those answered, and where every checkpoint complies
+    by_domain(readings)                         a gap in each domain of questions
     counted_from(readings, "antirefusal")       readings of each text minus those of the same text in one checkpoint
 
 A gap cannot see a state that is always there, since it is in both arms: that is what the level shift is for. "No masking"
@@ -126,3 +127,21 @@ def by_refusals(readings: pd.DataFrame, arm: str = "harmful", reference: str = "
     ways = {name: handle(rows) for name, handle in HANDLED.items()}
     made = [compare(left, arm, reference).assign(refusals=name) for name, left in ways.items() if len(left)]
     return pd.concat(made, ignore_index=True)
+
+
+# ---- domains ---------------------------------------------------------------------------------------------------------
+
+
+def by_domain(readings: pd.DataFrame, arm: str = "harmful", reference: str = "affect") -> pd.DataFrame:
+    """`compare` in each domain of questions, told apart in the column `domain`; all domains are of one family.
+
+    A domain of fewer than LEAST_QUESTIONS questions has a mean and no interval. Raises what `compare` raises.
+    """
+    rows = check_readings(readings)
+    parts = []
+    for domain, own in rows[rows["arm"].isin([arm, reference])].groupby("domain", sort=False):
+        differences = paired_differences(own, arm, reference)
+        parts.append(differences._replace(table=differences.table.assign(domain=domain)))
+    if not parts:
+        raise DataError(f"no reading of {arm} or {reference} to tell apart by domain; read both arms.")
+    return as_family(beside(parts), 10_000, 0)[["domain", *COMPARISON_COLUMNS]]

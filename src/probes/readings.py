@@ -3,7 +3,7 @@
 Columns stand in COLUMNS. `missing` says why an answer must not be compared as an answer (`refused`, `truncated`,
 `no_answer`) and is empty otherwise. A refusal was read all the same, so that an analysis of all pairs stays possible;
 probes.comparison leaves out every row with a reason. `evidence` is "toy" for the embedded model and "model" otherwise;
-`probes` says whose probes read, which may be another checkpoint's than the one in `checkpoint`.
+`probes` says whose probes read, which may be another checkpoint's than the one in `checkpoint`; questions are nested in `domain`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from probes.errors import ConventionError, DataError, FileFormatError, LayerErro
 LAYER_CONVENTION = "layer i is the output of block i, 0-based; the last one is taken before the final norm"
 
 COLUMNS = (
-    "model", "checkpoint", "seed", "arm", "control", "question", "pair", "sample", "text_source", "span", "layer",
+    "model", "checkpoint", "seed", "arm", "control", "domain", "question", "pair", "sample", "text_source", "span", "layer",
     "emotion", "readout", "aggregation", "baseline", "value", "n_tokens", "evidence", "missing", "probes",
     "layer_convention",
 )  # fmt: skip
@@ -62,7 +62,8 @@ def check_readings(readings: pd.DataFrame) -> pd.DataFrame:
     lacking = [column for column in COLUMNS if column not in readings]
     if lacking or readings.empty:
         raise DataError(
-            f"not a table of readings: {len(readings)} rows, lacking columns: {', '.join(lacking) or 'none'}."
+            f"not a table of readings: {len(readings)} rows, lacking columns: {', '.join(lacking) or 'none'}. What an earlier "
+            "version wrote is read again by experiments/read_replies.py."
         )
     if readings["value"].dtype.kind not in "iuf":
         raise DataError(f"the readings' column 'value' is {readings['value'].dtype}; real numbers are needed.")
