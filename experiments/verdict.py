@@ -4,17 +4,15 @@
 
 Writes figures/<model>/verdict/page.html, one file that loads nothing; forest.{csv,html,json} (and .svg, .png where a browser is
 installed); and as CSV the verdicts, the claims of the sealed family, the A/A contrast, what placebos read, the gap with refusals
-handled otherwise and in each domain, gates of every cell and their strip, and the tokens of one text in two arms. Where organisms
-were scored (score_organisms), the page has their detection curve; where the validity report was written, what words and
-embeddings alone read.
+handled otherwise and in each domain, gates of every cell and their strip, and the tokens of one text in two arms. The page has
+what other steps left: readings of every layer (emotion_gap), the detection curve of organisms (score_organisms), and what words
+and embeddings alone read (validity_report).
 """
 
 import pandas as pd
 
 from probes import store
 from probes.declaration import Declaration, read_sealed
-from probes.detection import beside_organisms
-from probes.detection_figures import detection_curves, read_curve
 from probes.directions import load_probes
 from probes.estimands import by_domain, by_refusals
 from probes.figures import write_figure
@@ -26,7 +24,7 @@ from probes.transcripts import token_readings, transcript_html
 from probes.verdict import judge
 from probes.verdict_page import forest_table, verdict_forest, verdict_page
 from settings import Settings, command
-from verdict_inputs import bands, declared_readings, gate_tables, members, own_answers, strip
+from verdict_inputs import bands, declared_readings, figures_beside, gate_tables, members, own_answers, strip
 
 
 def judged(settings: Settings, declared: Declaration) -> dict[str, pd.DataFrame]:
@@ -61,12 +59,8 @@ def main(settings: Settings) -> None:
     verdicts, claims = tables["verdicts"], tables["claims"]
     inputs = {name: settings.readings(name) for name in members(declared)}
     about = provenance(settings, load_probes(settings.probes).about_, {**inputs, "claims": settings.claims})
-    figures = {
-        "Gap and level shift": (forest := verdict_forest(table := forest_table(claims, verdicts, tables["placebos"])))
-    }
-    if settings.curve.is_file():
-        curve = beside_organisms(read_curve(settings.curve), claims, verdicts, declared)
-        figures["What would have been seen: planted doses"] = detection_curves(curve)
+    forest = verdict_forest(table := forest_table(claims, verdicts, tables["placebos"]))
+    figures = {"Gap and level shift": forest, **figures_beside(settings, declared, claims, verdicts)}
     print(*write_figure(folder, "forest", table, forest, about), sep="\n")
     heading = f"One text in two arms: guilty at layer {declared.layers[-1]}, {read['checkpoint'].iloc[0]}"
     page = verdict_page(verdicts, tables["gates"], tables["strip"], figures, {heading: transcript_html(read)}, about)

@@ -1,12 +1,18 @@
 """What the first page is made of, read from the folders of a run; no model is loaded for it."""
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from probes import store
 from probes.activations import load_activations
-from probes.declaration import Declaration
+from probes.declaration import SAME_TEXT, Declaration
+from probes.detection import beside_organisms
+from probes.detection_figures import detection_curves, read_curve
+from probes.figure_tables import read_figure_table
 from probes.gate_strip import gate_strip, refusal_rates
 from probes.gates import GATE_COLUMNS
+from probes.layer_curves import gap_curves
 from probes.placebo_bands import placebo_bands, placebo_probes
 from probes.readings import concat, load_readings
 from probes.replies import load_replies
@@ -14,6 +20,9 @@ from probes.unseen import UNSEEN_COLUMNS
 from probes.wording import arms_apart
 from settings import Settings
 from validity_report import bank_of
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 def members(declared: Declaration) -> tuple[str, ...]:
@@ -56,3 +65,18 @@ def bands(settings: Settings, declared: Declaration, claims: pd.DataFrame, gates
     placebos = placebo_probes(bank_of(settings), declared.layers, seed=settings.seed)
     centres = {name: load_activations(settings.centres(name)) for name in members(declared)}
     return placebo_bands(placebos, centres, claims, gates, declared.shift_arm)
+
+
+def figures_beside(
+    settings: Settings, declared: Declaration, claims: pd.DataFrame, verdicts: pd.DataFrame
+) -> "dict[str, Figure]":
+    """Heading → figure of what other steps left: every layer of one text, and the planted doses."""
+    figures, panel = {}, settings.figure_folder("emotion_gap") / "panel.csv"
+    if panel.is_file():
+        curves = read_figure_table(panel)
+        curves = curves[(curves["text_source"] == SAME_TEXT) & curves["emotion"].isin(declared.emotions)]
+        figures["Every layer, as cosines: those marked were chosen beforehand"] = gap_curves(curves, "simultaneous")
+    if settings.curve.is_file():
+        curve = beside_organisms(read_curve(settings.curve), claims, verdicts, declared)
+        figures["What would have been seen: planted doses"] = detection_curves(curve)
+    return figures
