@@ -14,13 +14,13 @@ import far_devices
 from probes import lm
 from probes.errors import TooLargeError, UnknownNameError
 from probes.lm.capture import Passage, capture
-from probes.lm.checks import verdict
+from probes.lm.checks import CHECKS, line_of
 from probes.lm.device_map import device_map, dispatch
 from probes.lm.engines import start
 from probes.lm.generate import Sampling, generate
 from probes.lm.likelihood import mean_log_probabilities
 from probes.lm.model import devices_for
-from probes.lm.parity import apart
+from probes.lm.parity import apart, case_of
 from probes.lm.reducers import MomentSums
 from probes.lm.weights import merge_adapter, without_weights
 from small_model import save_small_model, small_model
@@ -203,10 +203,18 @@ def test_an_adapter_merged_is_an_adapter_attached(model, tmp_path):
         assert apart(capture(one, passages(model), label=""), want) <= 1e-6
 
 
+APART = (
+    "left padding against right", "attention mask honoured", "tensor against tuple", "last layer un-normed",
+    "outputs stay as given", "attention kernel",
+)  # fmt: skip
+"""Checks of the doctor that hook, cast or reduce on each device; the others, which take most of its time, read as these do."""
+
+
 def test_the_doctor_finds_nothing(far):
-    found = verdict(start("transformers_hooks", far))
-    assert found.red == [], "\n".join(map(str, found.lines))
-    assert found.about["device"] == "far:0, far:1"
+    case = case_of(start("transformers_hooks", far))
+    lines = [line_of(name, CHECKS[name], case) for name in (*APART, "dtype", "routing flips between dtypes")]
+    assert [line.status for line in lines] == ["green"] * len(APART) + ["reported"] * 2, "\n".join(map(str, lines))
+    assert far.devices == ("far:0", "far:1"), "all weights are back where they were"
 
 
 def test_blocks_that_wait_on_disk_give_the_same(model, tmp_path):
