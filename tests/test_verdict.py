@@ -212,7 +212,7 @@ def test_the_forest_is_drawn_again_from_its_csv_and_stamped(found, tmp_path):
 
 def test_the_page_is_one_file_that_loads_nothing_and_escapes(found):
     claims, verdicts = found
-    named = verdicts.assign(checkpoint=INJECTION, within_placebos=verdicts["emotion"] == "tonic")
+    named = verdicts.assign(checkpoint=INJECTION, n_controls=4, within_placebos=verdicts["emotion"] == "tonic")
     page = verdict_page(
         named,
         gates(),
@@ -228,6 +228,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes(found):
     assert "src=" not in rest.replace("&lt;img src=", "")
     assert "TOY" in rest or "Toy units" in rest
     assert 'src="http' not in head
+    assert "each with 4 sentences of the control arm" in rest
     assert "Of the 3 that read higher or lower, 1 rest on no more than directions without an emotion" in rest
     with pytest.raises(DataError, match=r"no verdicts to show"):
         verdict_page(verdicts.iloc[:0], gates(), STRIP, {}, {}, {})

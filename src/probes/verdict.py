@@ -50,7 +50,8 @@ MOST_AUC = 0.55
 def judge(
     readings: pd.DataFrame, declared: Declaration, gates: pd.DataFrame, words: Mapping[str, float]
 ) -> dict[str, pd.DataFrame]:
-    """Tables by name: `verdicts`, the `claims` that they rest on, and `a_a`, what second sentences alone do.
+    """Tables by name: `verdicts`, the `claims` that they rest on, and `a_a`, what second sentences alone do. The verdicts say
+    how many sentences of the control arm a question has (`n_controls`).
 
     Args:
         readings: of the declared cells; gates: gate tables of all checkpoints.
@@ -59,7 +60,9 @@ def judge(
     Raises what confirm and verdict_table raise.
     """
     claims, a_a = confirm(readings, declared, gates), compare(neutral_halves(readings), *HALVES)
-    return {"verdicts": verdict_table(claims, gates, declared, a_a, words), "claims": claims, "a_a": a_a}
+    sentences = readings.loc[readings["arm"] == declared.references[0], "control"].nunique()
+    verdicts = verdict_table(claims, gates, declared, a_a, words).assign(n_controls=sentences)
+    return {"verdicts": verdicts, "claims": claims, "a_a": a_a}
 
 
 def verdict_table(

@@ -29,6 +29,7 @@ from probes.page import (
     Legend,
     add_legend_entries,
     check_one,
+    counted,
     distinct,
     error_bars,
     framed_panels,
@@ -254,7 +255,8 @@ def _counts(verdicts: pd.DataFrame) -> str:
         f"Of {len(verdicts)} cells (checkpoint × emotion × layer): {told}. Of the {moved.sum()} that read higher or lower, "
         f"{(moved & verdicts['within_placebos']).sum()} rest on no more than directions without an emotion read of the same texts "
         f"(violet in the figure). Family {first['family']} ({first['family_sha'][:12]}), "
-        f"δ {first['delta']:g}. Probes: {first['probes']}. One training run a checkpoint: these weights."
+        f"δ {first['delta']:g}; {counted(verdicts['n_questions'])} questions, each with {first['n_controls']} sentences of the "
+        f"control arm. Probes: {first['probes']}, from stories of one seed. One training run a checkpoint: these weights."
     )
     return f"<p>{shown(about, 600)}</p>"
 
