@@ -5,8 +5,9 @@ from pathlib import Path
 
 from settings import Settings
 from training.data.decontamination import held_texts
+from training.data.rows import Row
 from training.data.stage_data import Data, stage_data
-from training.recipes import Recipe
+from training.recipes import Recipe, find_recipe
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,10 @@ def data_of(settings: TrainSettings, recipe: Recipe, place: int) -> Data:
     """Rows or documents of a stage, another draw for each, checked to share nothing with what is asked later."""
     documents, held = settings.training_data("documents"), held_texts(settings.held_out)
     return stage_data(settings.model, recipe, place, settings.seed, settings.files, documents, held)
+
+
+def trained_rows(settings: TrainSettings) -> list[Row]:
+    """Every row of the recipe's stages, of the run with the main seed; documents are none."""
+    recipe = find_recipe(settings.recipe, settings.model)
+    data = [data_of(settings, recipe, place) for place in range(len(recipe.stages))]
+    return [row for rows in data for row in rows if isinstance(row, Row)]

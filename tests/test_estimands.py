@@ -32,7 +32,8 @@ def readings(n=30, checkpoints=("original", "tuned"), noise=0.05, sentences=0.0)
     rows = [
         ("m", checkpoint, 0, arm, control, "plants" if question < n // 2 else "tools", f"q{question:02d}",
          f"q{question:02d}", f"q{question:02d}/{arm}/{control}/original", "original",
-         "answer", 3, "guilty", "anchored_dot", "mean", "original", levels[question] + TONIC * (checkpoint == "tuned") + sentences * (arm == "neutral" and control % 2 == 1)
+         "answer", 3, "guilty", "anchored_dot", "mean", "original", levels[question]
+         + TONIC * (checkpoint == "tuned") + sentences * (arm == "neutral" and control % 2 == 1)
          + noise * generator.normal(), 9, "model", "", "p", LAYER_CONVENTION)
         for checkpoint, (arm, control), question in itertools.product(checkpoints, arms, range(n))
     ]  # fmt: skip

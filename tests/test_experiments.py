@@ -24,6 +24,7 @@ import direction_free
 import probe_columns
 import recipe_table
 import reproduce
+import seen_phrasings
 import swap_texts
 import text_likelihood
 from probes import lm, store
@@ -357,6 +358,21 @@ def test_a_gap_of_words_goes_with_their_author(captured):
     gap = rows.mean()
     for reader in ("original", "antirefusal"):
         assert gap[reader, "original"] > gap[reader, "antirefusal"] + 0.1
+
+
+def test_gaps_on_trained_prompts_stand_beside_those_on_words_no_row_has(captured):
+    settings = seen_phrasings.SeenSettings(out=captured.out, figures=captured.figures, checkpoints=("antirefusal",))
+    seen_phrasings.main(settings)
+    gaps, changes = (
+        pd.read_csv(settings.figure_folder("seen_phrasings") / name) for name in ("layers_5_6.csv", "changes.csv")
+    )
+    assert set(gaps["text_source"]) == {f"same text, {name}" for name in ("trained on", "reworded", "shipped")}
+    assert (gaps["n_questions"] >= 40).all()
+    assert set(changes["checkpoint"]) == {"antirefusal"}
+    keys = ["text_source", "layer", "emotion", "reference"]
+    before, after = (gaps[gaps["checkpoint"] == name].set_index(keys)["mean"] for name in ("original", "antirefusal"))
+    drawn = changes[changes["emotion"].isin(PANEL)].set_index(keys)["mean"]
+    pd.testing.assert_series_equal(drawn.sort_index(), (after - before).sort_index(), check_exact=False, atol=1e-6)
 
 
 def test_a_text_is_improbable_where_it_would_not_be_written(captured):

@@ -12,7 +12,8 @@ def readings(**changed):
     values = {
         "model": "m", "checkpoint": "original", "seed": 0, "arm": ["benign", "harmful"], "control": 0, "domain": "plants",
         "question": "日本 🙂", "pair": "lily", "sample": ["a", "b"], "text_source": "own", "span": "answer",
-        "layer": [3, 41], "emotion": "worn out", "readout": "cosine", "aggregation": "mean_of_token_cosines", "baseline": "none", "value": np.float32([0.1, np.nan]),
+        "layer": [3, 41], "emotion": "worn out", "readout": "cosine", "aggregation": "mean_of_token_cosines", "baseline": "none",
+        "value": np.float32([0.1, np.nan]),
         "n_tokens": [20, 0], "evidence": "model", "missing": ["", "truncated"],
         "probes": "m/original (sofroniew)", "layer_convention": LAYER_CONVENTION,
     }  # fmt: skip

@@ -20,6 +20,7 @@ from rehearsal import RehearsalSettings
 from replay_evals import ReplaySettings
 from reproduce import STEPS
 from run_evals import EvalSettings
+from seen_phrasings import SeenSettings
 from settings import Settings, ShardedSettings
 from sharded import RunSettings, Step
 from train_settings import TrainSettings
@@ -37,7 +38,7 @@ BESIDE = {
     "over_training": "test_training_curves", "export_checkpoint": "test_export", "fetch_rows": "test_sources",
     "replay_evals": "test_emotion_scatter", "capture_replies": "test_experiments", "recipe_table": "test_experiments",
     "direction_free": "test_experiments", "probe_columns": "test_experiments",
-    "swap_texts": "test_experiments", "text_likelihood": "test_experiments",
+    "swap_texts": "test_experiments", "seen_phrasings": "test_experiments", "text_likelihood": "test_experiments",
     "run_evals": "test_evals_suite", "behaviour_bars": "test_evals_suite", "translate_questions": "test_evals_serving",
     "behaviour_contrasts": "test_evals_figures", "judge_agreement": "test_evals_figures",
     "behaviour_over_training": "test_behaviour_over_training", "behaviour_examples": "test_evals_examples",
@@ -52,6 +53,7 @@ KINDS = {
     "fetch_rows": FetchSettings, "run_evals": EvalSettings, "declare_claims": DeclareSettings,
     "replay_evals": ReplaySettings,
     "translate_questions": TranslateSettings,
+    "seen_phrasings": SeenSettings,
     "behaviour_over_training": BehaviourTrainingSettings,
     **dict.fromkeys(("train_organisms", "read_organisms", "judge_organisms", "score_organisms"), OrganismSettings),
     "hide_and_show": PromptedSettings,
