@@ -362,11 +362,15 @@ def test_main_measures_and_writes(monkeypatch, tmp_path, capsys):
     assert len(errors) == len(calibration.DRAWS) * (9 + 2 + 1)
     assert all(len(values) == 2 and 0 <= min(values) <= max(values) <= 1 for values in errors.values())
     compared = [(one["what"], one["against"], one["unit"]) for one in found["capture_overhead_tiny"]["ratios"]]
-    assert compared[:4] == [(a, b, "s") for a, b in capture_overhead.COMPARED]
-    assert compared[4:] == [(f"{a}, peak memory", b, "MB") for a, b in capture_overhead.COMPARED]
+    pairs = capture_overhead.PAIRS
+    assert compared[: len(pairs)] == [(a, b, "s") for a, b in pairs]
+    own = [pair for pair in pairs if "TransformerLens" not in pair[1]]  # it runs a network of its own
+    assert compared[len(pairs) :] == [(f"{a}, peak memory", b, "MB") for a, b in own]
     assert [one["median"] for one in found["evals_time_tiny"]["ratios"]] == [0.25, 1]
     above = [one["values"] for one in found["capture_overhead_tiny"]["figures"]]
-    assert above == [[10.0], [11.0], [12.0], [13.0], [14.0]]
+    *peaks_above, means, states = above
+    assert peaks_above == [[10.0 + i] for i in range(len(capture_overhead.ALL_WAYS))]
+    assert 0 < means[0] < states[0]
     shares = [one["values"][0] for one in found["padding_waste_tiny"]["figures"][:2]]
     assert 0 <= shares[0] <= shares[1] < 1
 

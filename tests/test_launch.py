@@ -70,7 +70,7 @@ def test_paths_are_shown_as_the_command_takes_them(monkeypatch, tmp_path):
 def test_a_slurm_job_starts_each_machine_with_its_number_and_the_first_ones_name(tmp_path):
     """Slurm and accelerate are stand-ins that write down what they are called with."""
     stands_in = {
-        "scontrol": "echo node-a; echo node-b",
+        "scontrol": "echo node-a; seq -f 'node-%g' 20000",  # more than a pipe holds: whoever stops reading ends it
         "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
         "accelerate": f'printf "%s\\n" "$@" >> {tmp_path}/said; echo END >> {tmp_path}/said',
     }

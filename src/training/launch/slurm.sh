@@ -17,7 +17,8 @@
 set -euo pipefail
 umask 077  # what is logged and written is for this user alone
 
-FIRST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MACHINES=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+FIRST=${MACHINES%%$'\n'*}  # not through head, which would end scontrol, and with it the job, before it has said all
 CONFIG=$(python -c 'from training.launch import FOLDER; print(FOLDER / "two_nodes_fsdp2.yaml")')
 export FIRST CONFIG
 export PROCESSES="${PROCESSES:-$((8 * SLURM_NNODES))}"
