@@ -333,7 +333,7 @@ def share_x(figure: "Figure", n_rows: int) -> None:
 def _caption(table: pd.DataFrame, notes: Sequence[str]) -> str:
     """How the numbers came about, in sentences."""
     counts = table["n_questions"]
-    n = f"n = {counted(counts)}{' where answers are missing' if counts.nunique() > 1 else ''}"
+    n = f"n = {counted(counts)}{' where answers are missing' if (table['n_missing'] > 0).any() else ''}"
     return caption_of(
         table,
         f"Model {_one(table, 'model')}. Means over questions ({n}), with {_one(table, 'interval')}.",
