@@ -45,12 +45,12 @@ def cut_small() -> None:
 
 def run(step: str, folder: Path, shard: str) -> None:
     """One step of the study in a folder, or a shard of it where it has any."""
-    from settings import ShardedSettings
     from train_settings import TrainSettings
+    from writer_settings import WritingSettings
 
     given: dict[str, Any] = {"checkpoints": ("original", "antirefusal"), "out": folder}
     training = step == "train_checkpoint"
-    importlib.import_module(step).main(TrainSettings(**given) if training else ShardedSettings(**given, shard=shard))
+    importlib.import_module(step).main(TrainSettings(**given) if training else WritingSettings(**given, shard=shard))
 
 
 def start(step: str, folder: Path, shard: str = "0/1") -> int:
