@@ -28,13 +28,14 @@ def answers_of(settings: WriterSettings, name: str, weights: str) -> Parts:
 
 def every_text(settings: WriterSettings, model: Writer, parts: Parts) -> Replies:
     """A checkpoint's own answers, and the benign ones put through it."""
-    pairs, size = settings.pairs, settings.size
-    original = () if model.checkpoint.variant == "original" else load_replies(settings.replies("original"))
+    pairs, size, path = settings.pairs, settings.size, settings.replies("original")
+    needs = model.checkpoint.variant != "original" and (settings.share.is_whole or path.is_file())
+    original = load_replies(path) if needs else ()  # a shard's own answers do not wait until the original's are merged
     check_one_writer(original, model.written_by)
     own = write_replies(model, pairs, sampling_of(settings), controls=size.own_controls, draws=size.draws, parts=parts)
-    one_text = force_replies(model, pairs, original or own, controls=size.controls)
-    own_benign = force_replies(model, pairs, own, controls=size.controls, text_source="own_benign")
-    return Replies([*own, *one_text, *own_benign])
+    forced = force_replies(model, pairs, original or own, controls=size.controls)
+    benign = force_replies(model, pairs, own, controls=size.controls, text_source="own_benign")
+    return Replies([*own, *forced, *benign])
 
 
 def answer(settings: WriterSettings, model: Writer) -> bool:
@@ -54,10 +55,9 @@ def ask(settings: WriterSettings, model: Writer) -> bool:
     path, target = (settings.replies(model.checkpoint.name, turn) for turn in ("answer", "follow_up"))
     replies, draw = load_replies(path), sampling_of(settings)
     asked = settings.texts(target, model.weights, draw, ("prompts.py",), {"replies": path})
-    design = settings.pairs, asked_about(replies), draw
     if odd := ending_no_turn(model, replies):
         print(f"{model.address}: {odd} of its answers end the text and not the turn: they are in no chat form")
-    return asked.ensure(lambda: write_follow_ups(model, *design, parts=asked).save)
+    return asked.ensure(lambda: write_follow_ups(model, settings.pairs, asked_about(replies), draw, parts=asked).save)
 
 
 def write(settings: WriterSettings, checkpoint: Checkpoint) -> bool:

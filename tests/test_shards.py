@@ -17,16 +17,19 @@ import xarray as xr
 
 import capture_stories
 import sharded
+import write_replies
 import write_stories
 from probes import activations, presets, store
 from probes.activations import capture, capture_in_units, capture_moments, join, save_activations
 from probes.cost import loads
 from probes.errors import ConventionError, DataError, FileFormatError, MissingInputError, OutputError, ShardError
 from probes.executors import Cluster, ShardOf, run_in_shards
-from probes.lm.checkpoints import MODELS
+from probes.lm.checkpoints import MODELS, Checkpoint
 from probes.lm.generate import Sampling, generate
 from probes.lm.model import Model
+from probes.pairs import load_pairs
 from probes.parts import Parts, own, units
+from probes.replies import load_replies
 from probes.shards import Shard, shard_of
 from probes.stories import Stories, Story, topics
 from settings import ShardedSettings
@@ -293,6 +296,26 @@ def test_steps_shared_by_two_leave_the_files_of_one(tmp_path, monkeypatch, capsy
     assert contents(one) == contents(two)
     assert "emotional.jsonl: the units of shard 1/2 are there" in (shown := capsys.readouterr().out)
     assert "moments.safetensors: the units of shard 1/2 are there" in shown
+
+
+def test_answers_of_a_family_are_shared_before_the_originals_are_merged(tmp_path, monkeypatch):
+    monkeypatch.setattr("settings.load_pairs", lambda per_domain: load_pairs(per_domain=1)[:2])
+    monkeypatch.setitem(presets.PRESETS, "tiny", replace(presets.PRESETS["tiny"], answer_tokens=4))
+    monkeypatch.setattr(Model, "unit", 6)
+    original = small_model()
+    trained = replace(original, checkpoint=Checkpoint(original.name, "antirefusal"))
+    settings, rest = (WritingSettings(out=tmp_path, shard=shard) for shard in ("0/2", "1/2"))
+    for share in (settings, rest):
+        assert not [model for model in (original, trained) if write_replies.answer(share, model)]
+    whole = WritingSettings(out=tmp_path)
+    with pytest.raises(MissingInputError, match=r"no file .*original\.jsonl"):
+        write_replies.answer(whole, trained)
+    assert all(write_replies.answer(whole, model) for model in (original, trained))
+    assert {reply.text_source for reply in load_replies(whole.replies("antirefusal"))} == {
+        "own",
+        "original",
+        "own_benign",
+    }
 
 
 # ---- engines ---------------------------------------------------------------------------------------------------------
